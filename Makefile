@@ -1,0 +1,129 @@
+# Makefile: builds goya with PGXS, and is the way into everything else (make help).
+#
+# Decided: two kinds of goals. The ones below under OURS work on a machine with nothing but git, make and root or sudo: they install
+# packages, build, and use a private copy of PostgreSQL under build/. All others (all, install, installcheck, clean) are PGXS's as in
+# any extension, and need PostgreSQL's server headers already.
+# Must hold: `make`, with nothing installed, says what to do instead of failing inside a missing include.
+
+EXTENSION = goya
+EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" goya.control)
+OURS = help check ack demo demo-psql bench lint format reference trial packages distclean
+
+ifneq ($(filter $(OURS),$(MAKECMDGOALS)),)
+
+.PHONY: $(OURS)
+
+help:
+	@echo 'make demo [VIDEO=file]   the main job, end to end, on a private server'
+	@echo 'make demo-psql           psql on the server of the last demo'
+	@echo 'make check [SUITES=…]    every test, on throwaway servers (SUITES: regress pgtap isolation tap schema postgrest)'
+	@echo '           [TESTS=glob]  of those suites only the files that match, as TESTS="02*"'
+	@echo 'make ack                 the quick check: regression tests only'
+	@echo 'make bench               measurements'
+	@echo 'make lint, make format   warnings as errors with gcc and clang, exported symbols; clang-format'
+	@echo 'make reference           docs/reference.md from the comments in the catalog'
+	@echo 'make trial               demo and check on a fresh Debian 12 in a chroot (as root)'
+	@echo 'make, make install, make installcheck PG_CONFIG=…   as any PostgreSQL extension'
+
+# Each script prints what it does and leaves no process behind; see its header.
+check:
+	@ci/install-packages check
+	@test/run $(SUITES)
+
+ack:
+	@ci/install-packages check
+	@test/run regress
+
+demo:
+	@ci/install-packages demo
+	@test/demo/run $(if $(VIDEO),'$(VIDEO)')
+
+demo-psql:
+	@test/demo/run --psql
+
+bench:
+	@ci/install-packages check
+	@bench/run
+
+lint:
+	@ci/install-packages lint
+	@ci/lint
+
+format:
+	@ci/install-packages lint
+	@clang-format-14 -i src/*.c src/*.h
+
+reference:
+	@ci/install-packages demo
+	@ci/reference
+
+trial:
+	@ci/try-chroot
+
+packages:
+	@ci/install-packages check
+
+distclean:
+	rm -rf build
+	rm -f src/*.o src/*.bc goya.so goya--$(EXTVERSION).sql
+
+# Goals of both kinds in one command: the others get a make of their own.
+ifneq ($(filter-out $(OURS),$(MAKECMDGOALS)),)
+.PHONY: $(filter-out $(OURS),$(MAKECMDGOALS))
+$(filter-out $(OURS),$(MAKECMDGOALS)):
+	@$(MAKE) --no-print-directory $@
+endif
+
+else
+
+MODULE_big = goya
+SOURCES := $(sort $(wildcard src/*.c))
+OBJS = $(SOURCES:.c=.o)
+MODULES_SQL := $(sort $(wildcard sql/*.sql))
+DATA = $(wildcard sql/upgrades/goya--*--*.sql)
+DATA_built = goya--$(EXTVERSION).sql
+PGFILEDESC = "goya - AI and media workflows inside PostgreSQL"
+
+PG_CPPFLAGS = -I$(libpq_srcdir)
+PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
+SHLIB_LINK = -lcurl -ljansson $(libpq)
+# Warnings stop the build where nobody would read them.
+ifneq ($(filter true 1,$(CI) $(WERROR)),)
+PG_CFLAGS += -Werror
+endif
+
+# Bitcode serves the JIT to inline our functions into queries: of no use here, and it doubles the time of a build.
+override with_llvm = no
+
+# Inputs are in test/, results in expected/ (test/expected links there). The server must preload goya; the tests also want pg_cron.
+REGRESS = $(sort $(patsubst test/sql/%.sql,%,$(wildcard test/sql/*.sql)))
+REGRESS_OPTS = --inputdir=test --load-extension=goya
+
+EXTRA_CLEAN = results output_iso regression.diffs regression.out tmp_check
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+
+ifneq ($(wildcard $(PGXS)),)
+include $(PGXS)
+
+# PGXS follows no #include: a changed header rebuilds everything, which takes seconds.
+$(OBJS): $(wildcard src/*.h) Makefile
+
+# The modules in reading order are one script. psql stops at the first line; CREATE EXTENSION takes it as a comment.
+goya--$(EXTVERSION).sql: $(MODULES_SQL) Makefile goya.control
+	@{ printf '%s\n' '\echo Use "CREATE EXTENSION goya" to load this file. \quit'; \
+	   for module in $(MODULES_SQL); do printf '\n-- ---- %s ----\n\n' "$$module"; cat "$$module"; done; } >$@.part
+	@mv $@.part $@
+else
+
+.PHONY: all install installcheck uninstall clean
+all install installcheck uninstall:
+	@echo 'goya: the server headers of PostgreSQL were not found by PG_CONFIG=$(PG_CONFIG).' >&2
+	@echo 'Debian: `make packages` installs them; elsewhere name the pg_config of your server.' >&2
+	@exit 1
+clean:
+	rm -f src/*.o src/*.bc goya.so goya--$(EXTVERSION).sql
+endif
+
+endif

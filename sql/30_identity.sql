@@ -1,0 +1,69 @@
+-- 30_identity.sql: who is calling, and the C routines the SQL modules build on.
+
+CREATE FUNCTION goya.current_tenant() RETURNS uuid
+    LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'goya_identity_tenant_sql';
+COMMENT ON FUNCTION goya.current_tenant() IS
+'Returns the tenant of the caller.
+Inside a task: the task''s tenant, whatever the SQL sets. Otherwise the tenant of the role''s membership; for a session of a registered
+authenticator the tenant named in request.jwt.claims; for any other role granted goya_user, goya_reader or goya_admin, tenant default.
+Null for a role that belongs to no tenant and for members of a suspended tenant.';
+
+CREATE FUNCTION goya.current_caller() RETURNS name
+    LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'goya_identity_caller_sql';
+COMMENT ON FUNCTION goya.current_caller() IS
+'Returns the role on whose behalf goya acts: the current role, or, inside goya''s own functions, the role that called them.';
+
+CREATE FUNCTION goya.current_end_user() RETURNS text
+    LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'goya_identity_user_sql';
+COMMENT ON FUNCTION goya.current_end_user() IS
+'Returns the front end''s user from verified claims (user, else sub), or null.';
+
+CREATE FUNCTION goya.is_admin() RETURNS boolean
+    LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'goya_identity_admin_sql';
+COMMENT ON FUNCTION goya.is_admin() IS
+'Tells whether the caller is a platform administrator: a superuser or a member of goya_admin, not through a front end''s claims.';
+
+-- Wakes the engine and idle executors of this database when the transaction commits.
+CREATE FUNCTION goya_private.wake() RETURNS void
+    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'goya_wake_sql';
+
+-- Next place in the queue for a tenant: priority above start-time fair queueing. units is how many node runs it stands for.
+CREATE FUNCTION goya_private.next_rank(tenant_id uuid, priority integer, units integer DEFAULT 1) RETURNS bigint
+    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'goya_rank_next_sql';
+
+-- Ends the wait of sessions in wait_for_task and task_events_since for this task, at commit.
+CREATE FUNCTION goya_private.announce(task_id uuid) RETURNS void
+    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'goya_announce_sql';
+
+-- Sleeps until the task is announced or the time is over; true: announced. Never longer than a minute at once.
+CREATE FUNCTION goya_private.wait_announcement(task_id uuid, milliseconds integer) RETURNS boolean
+    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'goya_wait_announcement_sql';
+
+-- Interrupts a statement or transfer of the task, wherever it runs now: executors by query cancel, transfers by the engine.
+CREATE FUNCTION goya_private.interrupt_task(task_id uuid) RETURNS void
+    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'goya_interrupt_task_sql';
+
+-- 0: not preloaded; 1: preloaded. Calls that need workers raise 55000 with a hint when it is 0.
+CREATE FUNCTION goya_private.preloaded() RETURNS boolean
+    LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'goya_preloaded_sql';
+
+-- What runs now in this database, from shared memory: one row per launcher, engine, executor.
+CREATE FUNCTION goya_private.activity(
+    OUT process text, OUT pid integer, OUT state text, OUT task_id uuid, OUT node text, OUT item integer,
+    OUT since timestamptz, OUT batches bigint, OUT node_runs bigint, OUT transfers integer, OUT detail text) RETURNS SETOF record
+    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'goya_activity_sql';
+
+-- Puts work on the queue: verb 0 run, 1 timer, 2 signal, 3 child done, 4 decision (see src/README.md); wakes at commit.
+CREATE FUNCTION goya_private.enqueue(task_id uuid, tenant_id uuid, priority integer, node integer, item integer, attempt integer,
+                                     verb integer, lane integer DEFAULT 0) RETURNS void
+    LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+    BEGIN ATOMIC
+        INSERT INTO goya_private.ready (rank, lane, verb, task_id, node, item, attempt)
+        VALUES (goya_private.next_rank(enqueue.tenant_id, enqueue.priority), CASE WHEN enqueue.verb > 0 THEN 2 ELSE enqueue.lane END, enqueue.verb, enqueue.task_id, enqueue.node,
+                enqueue.item, enqueue.attempt);
+        SELECT goya_private.wake();
+    END;
+
+-- Evaluates a template (see docs/concepts.md) over an object of roots: event, asset, payload, slot, task, input.
+CREATE FUNCTION goya_private.eval_template(template jsonb, roots jsonb) RETURNS jsonb
+    LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'goya_eval_template_sql';

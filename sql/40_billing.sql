@@ -1,0 +1,960 @@
+-- 40_billing.sql: money. What people call (top_up, hold, capture, release, refund, prices, quote), what the engine calls
+-- (hold_for_task, record_usage, settle_tasks), the append-only guards, and check_billing().
+--
+-- Decided:
+-- * Amounts are bigint nano-units (10^-9) of the wallet's currency. A price in another currency does not apply to the tenant.
+-- * Every operation of people carries a reference, claimed first in billing_references with a hash of the request: the same
+--   reference and request gives the first result again, also to two sessions at once; another request is 23505. References that
+--   begin with "task:" are goya's own: task:<id> (hold), task:<id>:hold:<amount>, task:<id>:capture, task:<id>:release.
+-- * Lock order: reference, then holds by id, then wallets by id. The wallet row is last, and it is what orders wallet_entries.seq.
+--   Holds of tasks are touched by nobody who has not locked the task.
+-- * Prices are pinned by tasks.created_at: set_price refuses the past and rows are never changed.
+-- * A cost is rounded once per usage row, half up, by exact integer division of numerics.
+-- Must hold: goya_private.check_billing() returns no row, at any moment, for any snapshot.
+--
+-- The routines of the engine see batches of 1,000 node runs of 1,000 tenants. Their plans are forced (nested loops over indexes,
+-- a generic plan) because they are cached when tables are empty and must be right when they hold millions of rows.
+
+CREATE INDEX prices_lookup_idx ON goya.prices (name, unit, tenant_id, currency, effective_at);
+CREATE INDEX wallet_entries_refund_idx ON goya.wallet_entries (capture_id) WHERE capture_id IS NOT NULL;
+
+-- ---- Append-only ----
+
+CREATE FUNCTION goya_private.refuse_change() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RAISE EXCEPTION USING ERRCODE = '42501',
+        MESSAGE = pg_catalog.format('rows of goya.%s cannot be changed', TG_TABLE_NAME),
+        DETAIL = pg_catalog.format('%s is refused: the table is append-only for every role.', TG_OP),
+        HINT = CASE TG_TABLE_NAME WHEN 'wallet_entries' THEN 'Correct money with another entry: goya.refund or goya.grant_credit.'
+                                  WHEN 'prices' THEN 'Set another price from a later time with goya.set_price.'
+                                  ELSE 'Add a row that corrects it.' END;
+END;
+$$;
+
+DO $$
+DECLARE
+    append_only text;
+BEGIN
+    FOREACH append_only IN ARRAY ARRAY['wallet_entries', 'usage_records', 'prices', 'events'] LOOP
+        EXECUTE pg_catalog.format('CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON goya.%I
+            FOR EACH STATEMENT EXECUTE FUNCTION goya_private.refuse_change()', append_only);
+    END LOOP;
+END;
+$$;
+
+-- ---- Shared by what people call ----
+
+-- The tenant an operation is for: the caller's own, or, for administrators, the one named.
+CREATE FUNCTION goya_private.billing_tenant(tenant text) RETURNS uuid
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    result uuid;
+BEGIN
+    IF tenant IS NULL THEN
+        RETURN goya_private.require_tenant();
+    END IF;
+    SELECT t.id INTO result FROM goya.tenants t WHERE t.name = tenant;
+    IF result IS NULL THEN
+        PERFORM goya_private.not_found('tenant', tenant, 'SELECT name FROM goya.tenants lists them.');
+    END IF;
+    RETURN result;
+END;
+$$;
+
+CREATE FUNCTION goya_private.require_amount(amount bigint) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF amount IS NULL OR amount <= 0 THEN
+        RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'amount must be positive',
+            DETAIL = format('The amount is %s.', coalesce(amount::text, 'null')),
+            HINT = 'Amounts are nano-units: 1000000000 is one unit of the currency.';
+    END IF;
+END;
+$$;
+
+-- Claims an operation's reference. Null: it is new, go on; otherwise the first result of the same request. Waits for another session
+-- that is claiming the same one.
+CREATE FUNCTION goya_private.claim_reference(tenant_id uuid, reference text, request jsonb, result jsonb) RETURNS jsonb
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    hash bytea := sha256(convert_to(request::text, 'UTF8'));
+    first record;
+BEGIN
+    IF reference IS NULL OR length(reference) NOT BETWEEN 1 AND 200 OR reference LIKE 'task:%' THEN
+        RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'bad reference',
+            DETAIL = 'A reference has 1 to 200 characters and does not begin with "task:".',
+            HINT = 'Use the id of the operation in your own records: a repeated call then changes nothing.';
+    END IF;
+    INSERT INTO goya_private.billing_references (tenant_id, reference, request_hash, result)
+    VALUES (claim_reference.tenant_id, claim_reference.reference, hash, claim_reference.result)
+    ON CONFLICT DO NOTHING;
+    IF FOUND THEN
+        RETURN NULL;
+    END IF;
+    SELECT r.request_hash, r.result INTO STRICT first FROM goya_private.billing_references r
+    WHERE r.tenant_id = claim_reference.tenant_id AND r.reference = claim_reference.reference;
+    IF first.request_hash <> hash THEN
+        RAISE EXCEPTION USING ERRCODE = '23505', MESSAGE = 'reference was used for another request',
+            DETAIL = format('Reference "%s" belongs to an earlier operation with other arguments.', reference),
+            HINT = 'Repeat the call with the same arguments, or choose a new reference.';
+    END IF;
+    RETURN first.result;
+END;
+$$;
+
+-- Moves money in one wallet and writes the entry. PT402 when the balance does not suffice. entry_id is given so that it can be
+-- recorded before.
+CREATE FUNCTION goya_private.post_entry(entry_id uuid, tenant_id uuid, kind text, balance_change bigint, frozen_change bigint,
+    reference text, note text, hold_id uuid DEFAULT NULL, task_id uuid DEFAULT NULL, capture_id uuid DEFAULT NULL) RETURNS goya.wallet_entries
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    wallet goya.wallets;
+    entry goya.wallet_entries;
+BEGIN
+    UPDATE goya.wallets w
+    SET balance = w.balance + balance_change, frozen = w.frozen + frozen_change, last_seq = w.last_seq + 1, updated_at = clock_timestamp()
+    WHERE w.tenant_id = post_entry.tenant_id AND (balance_change >= 0 OR w.balance >= -balance_change)
+    RETURNING w.* INTO wallet;
+    IF NOT FOUND THEN
+        SELECT w.* INTO wallet FROM goya.wallets w WHERE w.tenant_id = post_entry.tenant_id;
+        RAISE EXCEPTION USING ERRCODE = 'PT402', MESSAGE = 'not enough balance',
+            DETAIL = format('Needed: %s nano-units; available: %s.', -balance_change, coalesce(wallet.balance, 0)),
+            HINT = 'Ask an administrator for goya.top_up, or release holds.';
+    END IF;
+    INSERT INTO goya.wallet_entries (id, wallet_id, seq, tenant_id, kind, amount, moved, balance_after, frozen_after, reference,
+                                     hold_id, task_id, capture_id, note)
+    VALUES (entry_id, wallet.id, wallet.last_seq, wallet.tenant_id, post_entry.kind, balance_change + frozen_change,
+            CASE WHEN balance_change = -frozen_change THEN abs(balance_change) ELSE 0 END, wallet.balance, wallet.frozen,
+            post_entry.reference, post_entry.hold_id, post_entry.task_id, post_entry.capture_id, post_entry.note)
+    RETURNING * INTO entry;
+    RETURN entry;
+END;
+$$;
+
+-- The tenant's wallet, made at the first need. currency null: whatever it has, USD when new. A wallet without entries may change it.
+CREATE FUNCTION goya_private.open_wallet(tenant_id uuid, currency text) RETURNS goya.wallets
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    wallet goya.wallets;
+BEGIN
+    IF currency !~ '^[A-Z]{3,8}$' THEN
+        RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'bad currency',
+            DETAIL = format('"%s" is not three to eight capital letters.', open_wallet.currency), HINT = 'For example USD, CNY or POINTS.';
+    END IF;
+    INSERT INTO goya.wallets (tenant_id, currency)
+    VALUES (open_wallet.tenant_id, coalesce(open_wallet.currency, 'USD')) ON CONFLICT DO NOTHING;
+    SELECT w.* INTO STRICT wallet FROM goya.wallets w WHERE w.tenant_id = open_wallet.tenant_id;
+    IF open_wallet.currency IS NULL OR wallet.currency = open_wallet.currency THEN
+        RETURN wallet;
+    END IF;
+    UPDATE goya.wallets w SET currency = open_wallet.currency
+    WHERE w.id = wallet.id AND w.last_seq = 0 AND NOT EXISTS (SELECT FROM goya.holds h WHERE h.wallet_id = w.id)
+    RETURNING w.* INTO wallet;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'the wallet has another currency',
+            DETAIL = 'A wallet keeps the currency of its first entry.', HINT = 'goya.wallets shows it.';
+    END IF;
+    RETURN wallet;
+END;
+$$;
+
+CREATE FUNCTION goya_private.add_money(kind text, amount bigint, reference text, tenant text, currency text, note text)
+    RETURNS goya.wallet_entries
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    owner uuid;
+    entry_id uuid := goya.new_id();
+    earlier jsonb;
+    entry goya.wallet_entries;
+BEGIN
+    PERFORM goya_private.require_admin();
+    PERFORM goya_private.require_amount(amount);
+    owner := goya_private.billing_tenant(tenant);
+    earlier := goya_private.claim_reference(owner, reference,
+        jsonb_build_object('operation', kind, 'amount', amount, 'currency', currency, 'note', note), jsonb_build_object('entry', entry_id));
+    IF earlier IS NOT NULL THEN
+        SELECT e.* INTO STRICT entry FROM goya.wallet_entries e WHERE e.id = (earlier ->> 'entry')::uuid;
+        RETURN entry;
+    END IF;
+    PERFORM goya_private.open_wallet(owner, currency);
+    RETURN goya_private.post_entry(entry_id, owner, kind, amount, 0, reference, note);
+END;
+$$;
+
+-- ---- Money in, holds ----
+
+CREATE FUNCTION goya.top_up(amount bigint, reference text, tenant text DEFAULT NULL, currency text DEFAULT NULL, note text DEFAULT NULL)
+    RETURNS goya.wallet_entries
+    LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    RETURN goya_private.add_money('top_up', amount, reference, tenant, currency, note);
+COMMENT ON FUNCTION goya.top_up(bigint, text, text, text, text) IS
+'Adds paid money to a tenant''s wallet and returns the ledger entry.
+amount: nano-units (1000000000 is one unit of the currency). tenant: its name; null is the caller''s. currency: null keeps the wallet''s; a new
+wallet has USD unless it is named. Repeating the call with the same reference changes nothing and returns the same entry.
+Errors: 42501 not an administrator, 22023 bad argument or another currency, PT404 unknown tenant, 23505 reference used for another request.
+Example: SELECT * FROM goya.top_up(5000000000, ''order-1001'', note => ''first recharge'');';
+
+CREATE FUNCTION goya.grant_credit(amount bigint, reference text, tenant text DEFAULT NULL, currency text DEFAULT NULL, note text DEFAULT NULL)
+    RETURNS goya.wallet_entries
+    LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    RETURN goya_private.add_money('grant', amount, reference, tenant, currency, note);
+COMMENT ON FUNCTION goya.grant_credit(bigint, text, text, text, text) IS
+'Adds money nobody paid (welcome credit, goodwill) to a tenant''s wallet and returns the ledger entry.
+Arguments, idempotence and errors as goya.top_up; the entry''s kind is grant.
+Example: SELECT * FROM goya.grant_credit(1000000000, ''welcome-acme'', tenant => ''acme'');';
+
+CREATE FUNCTION goya.hold(amount bigint, reference text, note text DEFAULT NULL) RETURNS goya.holds
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    owner uuid := goya_private.require_writer();
+    hold_id uuid := goya.new_id();
+    wallet_id uuid;
+    earlier jsonb;
+    result goya.holds;
+BEGIN
+    PERFORM goya_private.require_amount(amount);
+    earlier := goya_private.claim_reference(owner, reference,
+        jsonb_build_object('operation', 'hold', 'amount', amount, 'note', note), jsonb_build_object('hold', hold_id));
+    IF earlier IS NULL THEN
+        SELECT w.id INTO wallet_id FROM goya.wallets w WHERE w.tenant_id = owner;
+        -- Without a wallet post_entry is what refuses; the hold then goes with it.
+        INSERT INTO goya.holds (id, wallet_id, tenant_id, reference, amount)
+        VALUES (hold_id, coalesce(wallet_id, owner), owner, hold.reference, hold.amount) RETURNING * INTO result;
+        PERFORM goya_private.post_entry(goya.new_id(), owner, 'hold', -amount, amount, reference, note, hold_id);
+        RETURN result;
+    END IF;
+    SELECT h.* INTO STRICT result FROM goya.holds h WHERE h.id = (earlier ->> 'hold')::uuid;
+    RETURN result;
+END;
+$$;
+COMMENT ON FUNCTION goya.hold(bigint, text, text) IS
+'Sets money of the caller''s wallet aside, to be captured or released later by the same reference.
+amount: nano-units, moved from balance to frozen. Repeating the call with the same reference holds nothing more and returns the same hold
+as it is now. Tasks make their own holds.
+Errors: PT402 not enough balance, 22023 bad argument, 23505 reference used for another request, 42501 no tenant.
+Example: SELECT * FROM goya.hold(2000000000, ''job-7'');';
+
+-- Locks a hold made by hand; PT404 when the tenant has none of that reference, 55000 when it belongs to a task or is settled.
+CREATE FUNCTION goya_private.lock_hold(tenant_id uuid, reference text) RETURNS goya.holds
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    result goya.holds;
+BEGIN
+    SELECT h.* INTO result FROM goya.holds h
+    WHERE h.tenant_id = lock_hold.tenant_id AND h.reference = lock_hold.reference FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        PERFORM goya_private.not_found('hold', lock_hold.reference, 'SELECT reference FROM goya.holds lists them.');
+    ELSIF result.task_id IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = 'the hold belongs to a task',
+            DETAIL = 'Holds of tasks are captured by their node runs and settled when the task ends.',
+            HINT = 'To end a task early use goya.cancel; to give money back use goya.refund.';
+    ELSIF result.status <> 'open' THEN
+        RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = 'the hold is settled',
+            DETAIL = format('It was settled at %s; %s of %s nano-units were captured.', result.settled_at, result.captured, result.amount),
+            HINT = 'Make a new hold, or give money back with goya.refund.';
+    END IF;
+    RETURN result;
+END;
+$$;
+
+CREATE FUNCTION goya.capture(hold_reference text, amount bigint, reference text, note text DEFAULT NULL) RETURNS goya.wallet_entries
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    owner uuid := goya_private.require_writer();
+    entry_id uuid := goya.new_id();
+    earlier jsonb;
+    entry goya.wallet_entries;
+    held goya.holds;
+BEGIN
+    PERFORM goya_private.require_amount(amount);
+    earlier := goya_private.claim_reference(owner, reference,
+        jsonb_build_object('operation', 'capture', 'hold', hold_reference, 'amount', amount, 'note', note), jsonb_build_object('entry', entry_id));
+    IF earlier IS NOT NULL THEN
+        SELECT e.* INTO STRICT entry FROM goya.wallet_entries e WHERE e.id = (earlier ->> 'entry')::uuid;
+        RETURN entry;
+    END IF;
+    held := goya_private.lock_hold(owner, hold_reference);
+    IF capture.amount > held.amount - held.posted THEN
+        RAISE EXCEPTION USING ERRCODE = 'PT402', MESSAGE = 'not enough money in the hold',
+            DETAIL = format('Needed: %s nano-units; held: %s.', capture.amount, held.amount - held.posted),
+            HINT = 'Capture what is held, and hold more for the rest.';
+    END IF;
+    UPDATE goya.holds h
+    SET captured = h.captured + capture.amount, posted = h.posted + capture.amount,
+        status = CASE WHEN h.posted + capture.amount = h.amount THEN 'settled' ELSE 'open' END,
+        settled_at = CASE WHEN h.posted + capture.amount = h.amount THEN clock_timestamp() END
+    WHERE h.id = held.id;
+    RETURN goya_private.post_entry(entry_id, owner, 'capture', 0, -capture.amount, reference, note, held.id);
+END;
+$$;
+COMMENT ON FUNCTION goya.capture(text, bigint, text, text) IS
+'Takes money out of a hold for good and returns the ledger entry.
+hold_reference: of goya.hold. amount: nano-units, at most what is still held; several captures may share a hold, each with a reference of its
+own. A hold that is used up is settled. Repeating the call with the same reference captures nothing more.
+Errors: PT404 no such hold, PT402 more than is held, 55000 settled or a task''s hold, 22023 bad argument, 23505 reference used for another request.
+Example: SELECT * FROM goya.capture(''job-7'', 500000000, ''job-7-part-1'');';
+
+CREATE FUNCTION goya.release(hold_reference text, reference text) RETURNS goya.wallet_entries
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    owner uuid := goya_private.require_writer();
+    entry_id uuid := goya.new_id();
+    earlier jsonb;
+    entry goya.wallet_entries;
+    held goya.holds;
+BEGIN
+    earlier := goya_private.claim_reference(owner, reference,
+        jsonb_build_object('operation', 'release', 'hold', hold_reference), jsonb_build_object('entry', entry_id));
+    IF earlier IS NOT NULL THEN
+        SELECT e.* INTO STRICT entry FROM goya.wallet_entries e WHERE e.id = (earlier ->> 'entry')::uuid;
+        RETURN entry;
+    END IF;
+    held := goya_private.lock_hold(owner, hold_reference);
+    UPDATE goya.holds h SET posted = h.amount, status = 'settled', settled_at = clock_timestamp() WHERE h.id = held.id;
+    RETURN goya_private.post_entry(entry_id, owner, 'release', held.amount - held.posted, held.posted - held.amount, reference, NULL, held.id);
+END;
+$$;
+COMMENT ON FUNCTION goya.release(text, text) IS
+'Gives back what is left of a hold, which settles it, and returns the ledger entry.
+hold_reference: of goya.hold. The entry''s moved is what went back to the balance. Repeating the call with the same reference changes nothing.
+Errors: PT404 no such hold, 55000 settled or a task''s hold, 22023 bad argument, 23505 reference used for another request.
+Example: SELECT * FROM goya.release(''job-7'', ''job-7-end'');';
+
+-- Finds a capture of the tenant by its reference, by index: a person's by billing_references, a task's by its id.
+CREATE FUNCTION goya_private.find_capture(tenant_id uuid, reference text) RETURNS goya.wallet_entries
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    task text := substring(reference FROM '^task:([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}):capture$');
+    result goya.wallet_entries;
+BEGIN
+    IF task IS NOT NULL THEN
+        SELECT e.* INTO result FROM goya.wallet_entries e
+        WHERE e.task_id = task::uuid AND e.kind = 'capture' AND e.tenant_id = find_capture.tenant_id;
+    ELSE
+        SELECT e.* INTO result FROM goya_private.billing_references r JOIN goya.wallet_entries e ON e.id = (r.result ->> 'entry')::uuid
+        WHERE r.tenant_id = find_capture.tenant_id AND r.reference = find_capture.reference AND e.kind = 'capture';
+    END IF;
+    IF result.id IS NULL THEN
+        PERFORM goya_private.not_found('capture', find_capture.reference,
+                                       'Captures of tasks have the reference task:<id>:capture; goya.wallet_entries lists all.');
+    END IF;
+    RETURN result;
+END;
+$$;
+
+CREATE FUNCTION goya.refund(entry_reference text, amount bigint, reference text, note text DEFAULT NULL) RETURNS goya.wallet_entries
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    owner uuid := goya_private.require_writer();
+    entry_id uuid := goya.new_id();
+    earlier jsonb;
+    entry goya.wallet_entries;
+    captured goya.wallet_entries;
+    refunded numeric;
+BEGIN
+    IF goya.is_admin() IS NOT TRUE
+       AND NOT EXISTS (SELECT FROM goya.members m
+                       WHERE m.role_name = goya.current_caller() AND m.tenant_id = owner AND m.access = 'admin') THEN
+        RAISE EXCEPTION USING ERRCODE = '42501', MESSAGE = 'only an administrator may refund',
+            DETAIL = format('Role "%s" is neither a member of goya_admin nor an admin of its tenant.', goya.current_caller()),
+            HINT = 'Ask an administrator of the tenant.';
+    END IF;
+    PERFORM goya_private.require_amount(amount);
+    earlier := goya_private.claim_reference(owner, reference,
+        jsonb_build_object('operation', 'refund', 'of', entry_reference, 'amount', amount, 'note', note), jsonb_build_object('entry', entry_id));
+    IF earlier IS NOT NULL THEN
+        SELECT e.* INTO STRICT entry FROM goya.wallet_entries e WHERE e.id = (earlier ->> 'entry')::uuid;
+        RETURN entry;
+    END IF;
+    captured := goya_private.find_capture(owner, entry_reference);
+    -- The hold's row lock makes refunds of its captures take turns.
+    PERFORM FROM goya.holds h WHERE h.id = captured.hold_id FOR NO KEY UPDATE;
+    SELECT coalesce(sum(e.amount), 0) INTO refunded FROM goya.wallet_entries e WHERE e.capture_id = captured.id;
+    IF refund.amount > -captured.amount - refunded THEN
+        RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'more than was captured',
+            DETAIL = format('Captured: %s nano-units; refunded already: %s; asked: %s.', -captured.amount, refunded, refund.amount),
+            HINT = 'Refund at most the difference; goya.grant_credit gives more.';
+    END IF;
+    RETURN goya_private.post_entry(entry_id, owner, 'refund', amount, 0, reference, note, captured.hold_id, captured.task_id, captured.id);
+END;
+$$;
+COMMENT ON FUNCTION goya.refund(text, bigint, text, text) IS
+'Gives captured money back to the wallet and returns the ledger entry.
+entry_reference: of a capture, by goya.capture or task:<task id>:capture. amount: nano-units; all refunds of a capture together are at most
+the capture. Administrators of the platform or the tenant. Repeating the call with the same reference changes nothing.
+Errors: 42501 not an administrator, PT404 no such capture, 22023 bad argument or more than was captured, 23505 reference used for another request.
+Example: SELECT * FROM goya.refund(''job-7-part-1'', 500000000, ''job-7-complaint'');';
+
+-- ---- Prices and quotes ----
+
+CREATE FUNCTION goya.set_price(name text, amount bigint, unit text DEFAULT 'request', per_units bigint DEFAULT 1, currency text DEFAULT 'USD',
+    tenant text DEFAULT NULL, effective_at timestamptz DEFAULT NULL) RETURNS goya.prices
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    owner uuid;
+    result goya.prices;
+    problem text := CASE
+        WHEN name IS NULL OR length(name) NOT BETWEEN 1 AND 200 THEN 'name must have 1 to 200 characters.'
+        WHEN amount IS NULL OR amount < 0 THEN 'amount must not be negative.'
+        WHEN unit IS NULL OR unit !~ '^[a-z][a-z0-9_]{0,62}$' THEN 'unit must be a lower-case word such as request, second or token_in.'
+        WHEN per_units IS NULL OR per_units <= 0 THEN 'per_units must be positive.'
+        WHEN currency IS NULL OR currency !~ '^[A-Z]{3,8}$' THEN 'currency must be three to eight capital letters.'
+        WHEN effective_at < now() THEN 'effective_at lies in the past: tasks that have started keep the price they started with.'
+        WHEN effective_at = 'infinity' THEN 'effective_at must be a time.'
+    END;
+BEGIN
+    PERFORM goya_private.require_admin();
+    IF problem IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'bad price', DETAIL = problem,
+            HINT = 'Leave effective_at out for a price from now on.';
+    END IF;
+    IF tenant IS NOT NULL THEN
+        owner := goya_private.billing_tenant(tenant);
+    END IF;
+    INSERT INTO goya.prices (tenant_id, name, unit, amount, per_units, currency, effective_at)
+    VALUES (owner, set_price.name, set_price.unit, set_price.amount, set_price.per_units, set_price.currency,
+            greatest(set_price.effective_at, clock_timestamp()))
+    ON CONFLICT DO NOTHING RETURNING * INTO result;
+    IF NOT FOUND THEN
+        SELECT p.* INTO result FROM goya.prices p
+        WHERE p.tenant_id IS NOT DISTINCT FROM owner AND p.name = set_price.name AND p.unit = set_price.unit
+              AND p.effective_at = set_price.effective_at AND p.amount = set_price.amount AND p.per_units = set_price.per_units
+              AND p.currency = set_price.currency;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION USING ERRCODE = '23505', MESSAGE = 'another price begins at that time',
+                DETAIL = format('A price "%s" per %s with effective_at %s is set already.', set_price.name, set_price.unit, set_price.effective_at),
+                HINT = 'Choose another effective_at: prices are not changed once set.';
+        END IF;
+    END IF;
+    RETURN result;
+END;
+$$;
+COMMENT ON FUNCTION goya.set_price(text, bigint, text, bigint, text, text, timestamptz) IS
+'Sets what a name that nodes use in "price" costs, from a time on, and returns the price.
+amount: nano-units of currency for per_units units: 3000000000 for 1000000 token_in is 3 per million. A quantity is multiplied and rounded
+half up, once per usage record. tenant: for this tenant only, before the price for all. effective_at: null is now; never in the past. A task keeps the prices
+in force when it started; prices in another currency than the wallet''s do not apply.
+Errors: 42501 not an administrator, 22023 bad argument, PT404 unknown tenant, 23505 another price begins at that time.
+Example: SELECT * FROM goya.set_price(''gpt'', 3000000000, ''token_in'', 1000000);';
+
+-- Exact: quantity * amount / per_units in whole nano-units, half up. 22003 when it does not fit.
+CREATE FUNCTION goya_private.cost(quantity numeric, amount bigint, per_units bigint) RETURNS bigint
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN div(2 * quantity * amount + per_units, 2::numeric * per_units)::bigint;
+
+-- Prices of a name at a time, one row per unit: the tenant's own before everybody's, the newest that has begun.
+CREATE FUNCTION goya_private.prices_in_force(tenant_id uuid, name text, currency text, at timestamptz) RETURNS SETOF goya.prices
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    BEGIN ATOMIC
+        SELECT DISTINCT ON (p.unit) p.* FROM goya.prices p
+        WHERE p.name = prices_in_force.name AND (p.tenant_id = prices_in_force.tenant_id OR p.tenant_id IS NULL)
+              AND p.currency = prices_in_force.currency AND p.effective_at <= prices_in_force.at
+        ORDER BY p.unit, p.tenant_id IS NULL, p.effective_at DESC;
+    END;
+
+-- A template as a number, if it is one or reads nothing but the input: {{ input.path }}. Null: only the run knows.
+CREATE FUNCTION goya_private.quote_value(template jsonb, input jsonb) RETURNS jsonb
+    LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    path text;
+BEGIN
+    IF jsonb_typeof(template) <> 'string' THEN
+        RETURN template;
+    END IF;
+    path := substring(template #>> '{}' FROM '^\{\{\s*(?:\$\.)?(input[.[][^{}]*?)\s*\}\}$');
+    IF path IS NULL OR input IS NULL THEN
+        RETURN NULL;
+    END IF;
+    RETURN jsonb_path_query_first(jsonb_build_object('input', input), ('$.' || path)::jsonpath, silent => true);
+EXCEPTION WHEN syntax_error OR data_exception THEN
+    RETURN NULL;
+END;
+$$;
+
+-- What the priced nodes of a definition will cost, as far as it is known before: a row per node and unit. Bodies of maps count as often as
+-- the array has elements when it is in the input. Compensations are listed with quantity 0: they run only when a task fails.
+CREATE FUNCTION goya_private.quote_lines(tenant_id uuid, resolved jsonb, input jsonb, at timestamptz,
+    OUT node text, OUT price_name text, OUT unit text, OUT quantity numeric, OUT amount bigint, OUT currency text) RETURNS SETOF record
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    wallet_currency text := coalesce((SELECT w.currency FROM goya.wallets w WHERE w.tenant_id = quote_lines.tenant_id), 'USD');
+    missing record;
+BEGIN
+    FOR node, price_name, unit, quantity, amount, currency IN
+        WITH RECURSIVE nodes AS (
+            SELECT n.value AS spec, n.value ->> 'key' AS key, 1::numeric AS times, n.ordinality AS place
+            FROM jsonb_array_elements(CASE jsonb_typeof(resolved -> 'nodes') WHEN 'array' THEN resolved -> 'nodes' ELSE '[]' END)
+                 WITH ORDINALITY n
+            UNION ALL
+            SELECT inner_node.spec, coalesce(inner_node.spec ->> 'key', nodes.key || inner_node.suffix), nodes.times * inner_node.times, nodes.place
+            FROM nodes CROSS JOIN LATERAL (
+                SELECT nodes.spec -> 'body' AS spec, '.item' AS suffix, coalesce(jsonb_array_length(CASE jsonb_typeof(elements) WHEN 'array' THEN elements END), 1)::numeric AS times
+                FROM goya_private.quote_value(nodes.spec -> 'over', input) elements
+                UNION ALL
+                SELECT nodes.spec -> 'compensate', '.compensate', 0) inner_node
+            WHERE jsonb_typeof(inner_node.spec) = 'object'
+        ), priced AS (
+            SELECT nodes.key, nodes.times, nodes.place,
+                   CASE jsonb_typeof(nodes.spec -> 'price') WHEN 'string' THEN nodes.spec ->> 'price' ELSE nodes.spec -> 'price' ->> 'name' END AS name,
+                   goya_private.quote_value(nodes.spec -> 'price' -> 'quantity', input) AS given,
+                   coalesce((goya_private.quote_value(nodes.spec -> 'price' -> 'estimate', input) #>> '{}')::numeric, 1) AS estimate
+            FROM nodes
+            WHERE nodes.spec -> 'price' IS NOT NULL AND jsonb_typeof(nodes.spec -> 'price') <> 'null'
+        ), wanted AS (
+            SELECT p.key, p.times, p.place, p.name, NULL::text AS unit,
+                   CASE jsonb_typeof(p.given) WHEN 'number' THEN p.given::numeric ELSE p.estimate END AS quantity
+            FROM priced p WHERE jsonb_typeof(p.given) IS DISTINCT FROM 'object'
+            UNION ALL
+            SELECT p.key, p.times, p.place, p.name, u.key,
+                   coalesce((CASE jsonb_typeof(v) WHEN 'number' THEN v END)::numeric, p.estimate)
+            FROM priced p CROSS JOIN LATERAL jsonb_each(CASE jsonb_typeof(p.given) WHEN 'object' THEN p.given ELSE '{}' END) u
+                 CROSS JOIN LATERAL goya_private.quote_value(u.value, input) v
+        )
+        SELECT w.key, w.name, coalesce(f.unit, w.unit), w.quantity * w.times, goya_private.cost(w.quantity * w.times, f.amount, f.per_units), wallet_currency
+        FROM wanted w LEFT JOIN LATERAL goya_private.prices_in_force(quote_lines.tenant_id, w.name, wallet_currency, quote_lines.at) f
+             ON w.unit IS NULL OR f.unit = w.unit
+        ORDER BY w.place, w.key, 3
+    LOOP
+        -- A unit that nobody priced is free; a name that nobody priced is a mistake, better told before anything ran.
+        IF amount IS NULL AND NOT EXISTS (SELECT FROM goya_private.prices_in_force(quote_lines.tenant_id, price_name, wallet_currency, at)) THEN
+            RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('no price is called "%s"', price_name),
+                DETAIL = format('Node "%s" has this price; none in %s is in force.', node, wallet_currency),
+                HINT = 'Ask an administrator for goya.set_price, or change the workflow.';
+        END IF;
+        amount := coalesce(amount, 0);
+        RETURN NEXT;
+    END LOOP;
+END;
+$$;
+
+CREATE FUNCTION goya.quote(workflow text, input jsonb DEFAULT '{}',
+    OUT node text, OUT price_name text, OUT unit text, OUT quantity numeric, OUT amount bigint, OUT currency text) RETURNS SETOF record
+    LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 10 SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    owner uuid := goya_private.require_tenant();
+    found_workflow goya.workflows;
+    definition jsonb;
+BEGIN
+    SELECT w.* INTO found_workflow FROM goya.workflows w
+    WHERE w.tenant_id = owner AND w.name = quote.workflow AND goya_private.may_see(w.visibility, w.owner_role, w.visible_roles);
+    IF NOT FOUND THEN
+        PERFORM goya_private.not_found('workflow', quote.workflow, 'SELECT name FROM goya.workflows lists them.');
+    ELSIF found_workflow.revision IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = format('workflow "%s" is not published', quote.workflow),
+            DETAIL = 'Prices are those of the published revision.', HINT = 'Call goya.publish_workflow.';
+    END IF;
+    SELECT r.resolved INTO STRICT definition FROM goya.workflow_revisions r
+    WHERE r.workflow_id = found_workflow.id AND r.revision = found_workflow.revision;
+    RETURN QUERY
+        WITH lines AS MATERIALIZED (
+            SELECT row_number() OVER () AS place, l.* FROM goya_private.quote_lines(owner, definition, quote.input, clock_timestamp()) l)
+        SELECT s.node, s.price_name, s.unit, s.quantity, s.amount, s.currency FROM (
+            SELECT l.* FROM lines l WHERE l.quantity > 0
+            UNION ALL
+            SELECT NULL, NULL, NULL, NULL, NULL, coalesce(sum(l.amount), 0)::bigint,
+                   coalesce((SELECT w.currency FROM goya.wallets w WHERE w.tenant_id = owner), 'USD') FROM lines l) s
+        ORDER BY s.place NULLS LAST;
+END;
+$$;
+COMMENT ON FUNCTION goya.quote(text, jsonb) IS
+'Estimates what a task of a workflow will cost: a row per priced node and unit, and a last row with node null, the total.
+amount: nano-units of currency, which is the wallet''s. A quantity is taken from the input where the workflow reads it from there, else the node''s
+estimate; a map counts the elements of an array in the input. A task holds the same estimate, made without its input.
+Errors: PT404 unknown workflow, 55000 not published, 22023 a node names a price that is not set, 42501 no tenant.
+Example: SELECT node, amount FROM goya.quote(''describe-video'', ''{"frames": 12}'');';
+
+-- ---- For the engine ----
+
+-- What a task of this definition is expected to cost. Raises 22023 when a node names a price that is not set, 22003 when it is too much.
+CREATE FUNCTION goya_private.quote_resolved(tenant_id uuid, resolved jsonb, at timestamptz, input jsonb DEFAULT NULL) RETURNS bigint
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    RETURN (SELECT coalesce(sum(l.amount), 0)::bigint
+            FROM goya_private.quote_lines(quote_resolved.tenant_id, quote_resolved.resolved, quote_resolved.input, quote_resolved.at) l);
+
+-- Escrow of a task that has a price, also when the estimate is 0. Raises PT402. The wallet stays locked until the transaction ends.
+CREATE FUNCTION goya_private.hold_for_task(tenant_id uuid, task_id uuid, amount bigint) RETURNS uuid
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    hold_id uuid := goya.new_id();
+    reference text := 'task:' || task_id;
+    wallet_id uuid;
+BEGIN
+    SELECT w.id INTO wallet_id FROM goya.wallets w WHERE w.tenant_id = hold_for_task.tenant_id;
+    IF NOT FOUND THEN
+        wallet_id := (goya_private.open_wallet(hold_for_task.tenant_id, NULL)).id;
+    END IF;
+    INSERT INTO goya.holds (id, wallet_id, tenant_id, task_id, reference, amount)
+    VALUES (hold_id, wallet_id, hold_for_task.tenant_id, hold_for_task.task_id, reference, hold_for_task.amount);
+    IF hold_for_task.amount > 0 THEN
+        PERFORM goya_private.post_entry(goya.new_id(), hold_for_task.tenant_id, 'hold', -hold_for_task.amount, hold_for_task.amount, reference, NULL,
+                                        hold_id, hold_for_task.task_id);
+    END IF;
+    RETURN hold_id;
+END;
+$$;
+
+-- Enlarges holds that are too small for what is captured now (costs), and captures it. Each gets what is missing and, where the wallet has
+-- plenty, half of what it holds, so that a task with a low estimate does not come back to the wallet for each of a thousand items.
+-- Nothing beyond tasks.max_cost. Raises PT402 if any cannot be paid, 55000 if one is settled. The tasks are locked by the caller.
+CREATE FUNCTION goya_private.extend_holds(hold_ids uuid[], costs bigint[]) RETURNS void
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off
+    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_column
+DECLARE
+    balances bigint[];                             -- of the wallets concerned, in order of their ids
+    frozens bigint[];
+    seqs bigint[];
+    extras bigint[];                               -- as hold_ids
+    refused jsonb;
+BEGIN
+    SELECT array_agg(w.balance ORDER BY w.id), array_agg(w.frozen ORDER BY w.id), array_agg(w.last_seq ORDER BY w.id)
+    INTO balances, frozens, seqs
+    FROM (SELECT DISTINCT h.wallet_id AS id
+          FROM unnest(hold_ids) u(id) CROSS JOIN LATERAL (SELECT x.wallet_id FROM goya.holds x WHERE x.id = u.id OFFSET 0) h ORDER BY 1) d
+         CROSS JOIN LATERAL (SELECT x.id, x.balance, x.frozen, x.last_seq FROM goya.wallets x WHERE x.id = d.id FOR NO KEY UPDATE OFFSET 0) w;
+
+    WITH short AS MATERIALIZED (
+        SELECT u.place, h.id, h.task_id, h.amount, h.captured, h.status, u.cost, t.max_cost, greatest(h.captured + u.cost - h.amount, 0) AS missing,
+               dense_rank() OVER (ORDER BY h.wallet_id)::integer AS wallet
+        FROM unnest(hold_ids, costs) WITH ORDINALITY u(id, cost, place)
+             CROSS JOIN LATERAL (SELECT x.* FROM goya.holds x WHERE x.id = u.id OFFSET 0) h
+             LEFT JOIN LATERAL (SELECT x.max_cost FROM goya.tasks x WHERE x.id = h.task_id OFFSET 0) t ON true
+    ), sized AS (
+        SELECT s.*, g.generous, sum(s.missing) OVER wallet AS wallet_missing, sum(g.generous) OVER wallet AS wallet_generous
+        FROM short s CROSS JOIN LATERAL (
+            SELECT least(greatest(s.missing, (s.amount + s.missing) / 2),
+                         CASE WHEN s.max_cost IS NOT NULL THEN greatest(s.max_cost - s.amount, s.missing) END) AS generous) g
+        WINDOW wallet AS (PARTITION BY s.wallet)
+    ), judged AS (
+        SELECT s.*, CASE WHEN s.wallet_generous <= balances[s.wallet] / 4 THEN s.generous ELSE s.missing END AS extra,
+               CASE WHEN s.status <> 'open' THEN 'settled' WHEN s.captured + s.cost > s.max_cost THEN 'limit'
+                    WHEN s.wallet_missing > balances[s.wallet] THEN 'balance' END AS refusal
+        FROM sized s
+    )
+    SELECT array_agg(j.extra ORDER BY j.place),
+           (array_agg(to_jsonb(j) || jsonb_build_object('available', balances[j.wallet]) ORDER BY j.id) FILTER (WHERE j.refusal IS NOT NULL))[1]
+    INTO extras, refused FROM judged j;
+
+    IF refused ->> 'refusal' = 'settled' THEN
+        RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = 'the hold is settled',
+            DETAIL = format('Task %s has ended; nothing can be captured for it any more.', refused ->> 'task_id');
+    ELSIF refused ->> 'refusal' = 'limit' THEN
+        RAISE EXCEPTION USING ERRCODE = 'PT402', MESSAGE = 'the task would cost more than its max_cost',
+            DETAIL = format('Task %s has used %s nano-units; %s more are needed, and its max_cost is %s.', refused ->> 'task_id',
+                            refused ->> 'captured', refused ->> 'cost', refused ->> 'max_cost'),
+            HINT = 'Run it again with a higher max_cost.';
+    ELSIF refused IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'PT402', MESSAGE = 'not enough balance',
+            DETAIL = format('Needed: %s nano-units beyond the hold of task %s; available: %s.', refused ->> 'missing', refused ->> 'task_id',
+                            refused ->> 'available'),
+            HINT = 'Ask an administrator for goya.top_up, or release holds.';
+    END IF;
+
+    -- Everything is locked: from here on the numbers are the last ones.
+    WITH grown AS MATERIALIZED (
+        SELECT h.id, h.wallet_id, h.tenant_id, h.task_id, h.amount + u.extra AS amount, u.extra, u.cost,
+               dense_rank() OVER (ORDER BY h.wallet_id)::integer AS wallet
+        FROM unnest(hold_ids, costs, extras) u(id, cost, extra)
+             CROSS JOIN LATERAL (SELECT x.* FROM goya.holds x WHERE x.id = u.id OFFSET 0) h
+    ), paid AS (
+        UPDATE goya.holds h SET amount = g.amount, captured = h.captured + g.cost FROM grown g WHERE h.id = g.id
+    ), moved AS (
+        UPDATE goya.wallets w
+        SET balance = w.balance - g.extra, frozen = w.frozen + g.extra, last_seq = w.last_seq + g.entries, updated_at = clock_timestamp()
+        FROM (SELECT wallet_id, sum(extra)::bigint AS extra, count(*) AS entries FROM grown WHERE extra > 0 GROUP BY wallet_id ORDER BY wallet_id) g
+        WHERE w.id = g.wallet_id
+    )
+    INSERT INTO goya.wallet_entries (wallet_id, seq, tenant_id, kind, amount, moved, balance_after, frozen_after, reference, hold_id, task_id)
+    SELECT g.wallet_id, seqs[g.wallet] + row_number() OVER so_far, g.tenant_id, 'hold', 0, g.extra,
+           balances[g.wallet] - sum(g.extra) OVER so_far, frozens[g.wallet] + sum(g.extra) OVER so_far,
+           'task:' || g.task_id || ':hold:' || g.amount, g.id, g.task_id
+    FROM grown g WHERE g.extra > 0
+    WINDOW so_far AS (PARTITION BY g.wallet ORDER BY g.id);
+END;
+$$;
+
+-- Meters node runs and captures what they cost from their tasks' holds, for a whole batch, in the transaction that records their results. Returns
+-- a row per element. quantities: null is 1; a number counts for every unit priced under the name; an object gives each unit its own, and
+-- a unit in it that nobody priced is recorded and free. A node run that was recorded before costs nothing again and returns what it did cost.
+-- The caller has locked the tasks. Raises PT402 when a hold cannot be enlarged (then nothing of the batch is done: go one by one),
+-- 22023 for a bad quantity or a price that is not set.
+CREATE FUNCTION goya_private.record_usage(task_ids uuid[], nodes text[], items integer[], attempts smallint[], price_names text[], quantities jsonb[])
+    RETURNS TABLE (ordinal integer, cost bigint)
+    LANGUAGE plpgsql VOLATILE ROWS 100
+    SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off
+    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_column
+DECLARE
+    ordinals integer[];
+    costs bigint[];
+    unpriced integer;
+    due_holds uuid[];
+    due_costs bigint[];
+    paid_holds uuid[];
+    problem text;
+BEGIN
+    SELECT q::text INTO problem FROM unnest(quantities) q
+    WHERE q IS NOT NULL AND
+          CASE jsonb_typeof(q) WHEN 'number' THEN q::numeric < 0 WHEN 'null' THEN false
+               WHEN 'object' THEN EXISTS (SELECT FROM jsonb_each(q) e WHERE CASE jsonb_typeof(e.value) WHEN 'number' THEN e.value::numeric < 0 ELSE true END)
+               ELSE true END
+    LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'bad quantity of a price',
+            DETAIL = format('%s is not a number of units, nor an object of such numbers.', left(problem, 200)),
+            HINT = 'Use "quantity": 12 or "quantity": {"token_in": 5, "token_out": 7}; none may be negative.';
+    END IF;
+
+    WITH RECURSIVE given AS MATERIALIZED (
+        SELECT u.*, t.tenant_id, t.created_at, t.hold_id, t.max_cost, t.trace_id, w.currency, r.cost AS recorded,
+               jsonb_typeof(u.quantity) IS NOT DISTINCT FROM 'object' AS by_unit
+        FROM unnest(task_ids, nodes, items, attempts, price_names, quantities)
+                 WITH ORDINALITY u(task_id, node, item, attempt, name, quantity, ordinal)
+             CROSS JOIN LATERAL (SELECT x.tenant_id, x.created_at, x.hold_id, x.max_cost, x.trace_id
+                                 FROM goya.tasks x WHERE x.id = u.task_id OFFSET 0) t
+             LEFT JOIN LATERAL (SELECT x.currency FROM goya.wallets x WHERE x.tenant_id = t.tenant_id OFFSET 0) w ON true
+             CROSS JOIN LATERAL (SELECT sum(x.cost)::bigint AS cost FROM goya.usage_records x
+                                 WHERE x.task_id = u.task_id AND x.node = u.node AND x.item = u.item AND x.attempt = u.attempt) r
+    ), names AS (                                  -- the units of each name, one index probe each
+        SELECT d.name, (SELECT p.unit FROM goya.prices p WHERE p.name = d.name ORDER BY p.unit LIMIT 1) AS unit
+        FROM (SELECT DISTINCT g.name FROM given g WHERE NOT g.by_unit) d
+        UNION ALL
+        SELECT n.name, (SELECT p.unit FROM goya.prices p WHERE p.name = n.name AND p.unit > n.unit ORDER BY p.unit LIMIT 1)
+        FROM names n WHERE n.unit IS NOT NULL
+    ), units AS MATERIALIZED (
+        SELECT jsonb_object_agg(n.name, n.units) AS by_name
+        FROM (SELECT name, coalesce(jsonb_agg(unit) FILTER (WHERE unit IS NOT NULL), '[]') AS units FROM names GROUP BY name) n
+    ), lines AS MATERIALIZED (
+        SELECT g.ordinal, g.task_id, g.node, g.item, g.attempt, row_number() OVER (PARTITION BY g.ordinal ORDER BY q.unit) AS line, g.tenant_id,
+               g.name, q.unit, q.quantity, coalesce(goya_private.cost(q.quantity, p.amount, p.per_units), 0) AS cost,
+               coalesce(g.currency, 'USD') AS currency, g.hold_id, g.max_cost, g.trace_id
+        FROM given g
+             CROSS JOIN LATERAL (
+                 SELECT e.key AS unit, e.value::numeric AS quantity FROM jsonb_each(CASE WHEN g.by_unit THEN g.quantity ELSE '{}' END) e
+                 UNION ALL
+                 SELECT a.unit, CASE jsonb_typeof(g.quantity) WHEN 'number' THEN g.quantity::numeric ELSE 1 END
+                 FROM jsonb_array_elements_text(CASE WHEN g.by_unit THEN '[]' ELSE (SELECT u.by_name FROM units u) -> g.name END) a(unit)) q
+             LEFT JOIN LATERAL (
+                 (SELECT x.amount, x.per_units FROM goya.prices x
+                  WHERE x.name = g.name AND x.unit = q.unit AND x.tenant_id = g.tenant_id AND x.currency = coalesce(g.currency, 'USD')
+                        AND x.effective_at <= g.created_at ORDER BY x.effective_at DESC LIMIT 1)
+                 UNION ALL
+                 (SELECT x.amount, x.per_units FROM goya.prices x
+                  WHERE x.name = g.name AND x.unit = q.unit AND x.tenant_id IS NULL AND x.currency = coalesce(g.currency, 'USD')
+                        AND x.effective_at <= g.created_at ORDER BY x.effective_at DESC LIMIT 1)
+                 LIMIT 1) p ON true
+        WHERE g.recorded IS NULL AND (g.by_unit OR p.amount IS NOT NULL)
+    ), recorded AS (
+        INSERT INTO goya.usage_records (task_id, node, item, attempt, line, tenant_id, price_name, unit, quantity, cost, currency, hold_id, trace_id)
+        SELECT l.task_id, l.node, l.item, l.attempt, l.line, l.tenant_id, l.name, l.unit, l.quantity, l.cost, l.currency, l.hold_id, l.trace_id
+        FROM lines l
+    ), due AS MATERIALIZED (
+        SELECT l.hold_id, sum(l.cost)::bigint AS cost, min(l.max_cost) AS max_cost
+        FROM lines l GROUP BY l.hold_id HAVING sum(l.cost) > 0 ORDER BY l.hold_id
+    ), paid AS (
+        UPDATE goya.holds h SET captured = h.captured + d.cost FROM due d
+        WHERE h.id = d.hold_id AND h.status = 'open' AND h.captured + d.cost <= least(h.amount, d.max_cost)
+        RETURNING h.id
+    ), results AS (
+        SELECT x.ordinal, sum(x.cost)::bigint AS cost, count(x.cost) = 0 AS unpriced
+        FROM (SELECT l.ordinal, l.cost FROM lines l
+              UNION ALL SELECT g.ordinal, CASE WHEN g.by_unit AND g.recorded IS NULL THEN 0 ELSE g.recorded END FROM given g) x
+        GROUP BY x.ordinal
+    )
+    SELECT array_agg(r.ordinal ORDER BY r.ordinal), array_agg(r.cost ORDER BY r.ordinal), min(r.ordinal) FILTER (WHERE r.unpriced),
+           (SELECT array_agg(d.hold_id) FROM due d), (SELECT array_agg(d.cost) FROM due d), (SELECT array_agg(p.id) FROM paid p)
+    INTO ordinals, costs, unpriced, due_holds, due_costs, paid_holds FROM results r;
+
+    IF unpriced IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('no price is called "%s"', price_names[unpriced]),
+            DETAIL = format('Node "%s" of task %s has this price; none was in force in the wallet''s currency when the task started.',
+                            nodes[unpriced], task_ids[unpriced]),
+            HINT = 'Ask an administrator for goya.set_price, and start the task again.';
+    END IF;
+    IF cardinality(due_holds) > coalesce(cardinality(paid_holds), 0) THEN
+        IF array_position(due_holds, NULL) IS NOT NULL THEN
+            RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = 'the task has no hold',
+                DETAIL = 'A task with a priced node holds money when it starts.';
+        END IF;
+        SELECT array_agg(u.id), array_agg(u.cost) INTO due_holds, due_costs
+        FROM unnest(due_holds, due_costs) u(id, cost) WHERE u.id <> ALL (coalesce(paid_holds, '{}'));
+        PERFORM goya_private.extend_holds(due_holds, due_costs);
+    END IF;
+    RETURN QUERY SELECT * FROM unnest(ordinals, costs);
+END;
+$$;
+
+-- Ends the holds of tasks that have ended: one capture entry of what was used, one release entry of the rest, each wallet updated once, in order
+-- of their ids. A hold that is settled already is left alone. The caller has locked the tasks.
+CREATE FUNCTION goya_private.settle_tasks(task_ids uuid[]) RETURNS void
+    LANGUAGE plpgsql VOLATILE
+    SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off
+    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_column
+DECLARE
+    hold_ids uuid[];
+    balances bigint[];                             -- of the wallets concerned, in order of their ids
+    frozens bigint[];
+    seqs bigint[];
+BEGIN
+    SELECT array_agg(h.id ORDER BY h.id) INTO hold_ids
+    FROM (SELECT DISTINCT id FROM unnest(task_ids) u(id) ORDER BY 1) u
+         CROSS JOIN LATERAL (SELECT x.id FROM goya.holds x WHERE x.task_id = u.id AND x.status = 'open' FOR NO KEY UPDATE OFFSET 0) h;
+    IF hold_ids IS NULL THEN
+        RETURN;
+    END IF;
+
+    SELECT array_agg(w.balance ORDER BY w.id), array_agg(w.frozen ORDER BY w.id), array_agg(w.last_seq ORDER BY w.id)
+    INTO balances, frozens, seqs
+    FROM (SELECT DISTINCT h.wallet_id AS id
+          FROM unnest(hold_ids) u(id) CROSS JOIN LATERAL (SELECT x.wallet_id FROM goya.holds x WHERE x.id = u.id OFFSET 0) h ORDER BY 1) d
+         CROSS JOIN LATERAL (SELECT x.id, x.balance, x.frozen, x.last_seq FROM goya.wallets x WHERE x.id = d.id FOR NO KEY UPDATE OFFSET 0) w;
+
+    WITH ended AS MATERIALIZED (
+        SELECT h.id, h.wallet_id, h.tenant_id, h.task_id, h.amount, h.captured, dense_rank() OVER (ORDER BY h.wallet_id)::integer AS wallet
+        FROM unnest(hold_ids) u(id) CROSS JOIN LATERAL (SELECT x.* FROM goya.holds x WHERE x.id = u.id OFFSET 0) h
+    ), entries AS MATERIALIZED (
+        SELECT e.*, l.kind, l.amount AS change, l.moved, row_number() OVER so_far AS place,
+               sum(l.moved) OVER so_far AS released, sum(l.amount - l.moved) OVER so_far AS thawed
+        FROM ended e CROSS JOIN LATERAL (VALUES ('capture', -e.captured, 0::bigint), ('release', 0, e.amount - e.captured)) l(kind, amount, moved)
+        WHERE l.amount <> 0 OR l.moved <> 0
+        WINDOW so_far AS (PARTITION BY e.wallet ORDER BY e.id, l.kind)
+    ), settled AS (
+        UPDATE goya.holds h SET status = 'settled', posted = h.amount, settled_at = clock_timestamp() FROM ended e WHERE h.id = e.id
+    ), moved AS (
+        UPDATE goya.wallets w
+        SET balance = w.balance + e.released, frozen = w.frozen + e.thawed, last_seq = w.last_seq + e.entries, updated_at = clock_timestamp()
+        FROM (SELECT wallet_id, sum(moved)::bigint AS released, sum(change - moved)::bigint AS thawed, count(*) AS entries
+              FROM entries GROUP BY wallet_id ORDER BY wallet_id) e
+        WHERE w.id = e.wallet_id
+    )
+    INSERT INTO goya.wallet_entries (wallet_id, seq, tenant_id, kind, amount, moved, balance_after, frozen_after, reference, hold_id, task_id)
+    SELECT e.wallet_id, seqs[e.wallet] + e.place, e.tenant_id, e.kind, e.change, e.moved, balances[e.wallet] + e.released,
+           frozens[e.wallet] + e.thawed, 'task:' || e.task_id || ':' || e.kind, e.id, e.task_id
+    FROM entries e;
+END;
+$$;
+
+-- ---- Reading ----
+
+CREATE VIEW goya.bill_details WITH (security_invoker = true) AS
+    SELECT u.task_id, w.name AS workflow, u.node, u.item, u.attempt, u.price_name AS price, u.unit, u.quantity, u.cost, u.currency, u.estimated,
+           u.trace_id, u.created_at, u.tenant_id
+    FROM goya.usage_records u LEFT JOIN goya.tasks t ON t.id = u.task_id LEFT JOIN goya.workflows w ON w.id = t.workflow_id;
+COMMENT ON VIEW goya.bill_details IS
+'What each node run used and cost, a line per unit; cost is nano-units of currency.
+Example: SELECT workflow, node, sum(cost) FROM goya.bill_details GROUP BY 1, 2;';
+
+CREATE VIEW goya.wallet_summary WITH (security_invoker = true) AS
+    SELECT w.id AS wallet_id, t.name AS tenant, w.currency, w.balance, w.frozen, e.topped_up, e.granted, e.captured, e.refunded, h.open_holds,
+           e.entries, e.last_entry_at, w.tenant_id
+    FROM goya.wallets w
+    LEFT JOIN goya.tenants t ON t.id = w.tenant_id
+    CROSS JOIN LATERAL (
+        SELECT coalesce(sum(x.amount) FILTER (WHERE x.kind = 'top_up'), 0) AS topped_up,
+               coalesce(sum(x.amount) FILTER (WHERE x.kind = 'grant'), 0) AS granted,
+               coalesce(-sum(x.amount) FILTER (WHERE x.kind = 'capture'), 0) AS captured,
+               coalesce(sum(x.amount) FILTER (WHERE x.kind = 'refund'), 0) AS refunded,
+               count(*) AS entries, max(x.created_at) AS last_entry_at
+        FROM goya.wallet_entries x WHERE x.wallet_id = w.id) e
+    CROSS JOIN LATERAL (SELECT count(*) AS open_holds FROM goya.holds x WHERE x.wallet_id = w.id AND x.status = 'open') h;
+COMMENT ON VIEW goya.wallet_summary IS
+'Wallets with totals by kind of entry, in nano-units.
+balance + frozen = topped_up + granted + refunded - captured. What running tasks have used so far is captured when they end; goya.holds has it now.';
+
+-- ---- Reconciliation ----
+
+-- Every broken rule of money, one row each; none is what must be. One statement, so that it sees one moment.
+CREATE FUNCTION goya_private.check_billing(OUT code text, OUT detail text) RETURNS SETOF record
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    BEGIN ATOMIC
+        WITH ledger AS MATERIALIZED (
+            SELECT e.*, row_number() OVER w AS place, sum(e.amount) OVER w AS total,
+                   e.balance_after - coalesce(lag(e.balance_after) OVER w, 0) AS balance_change,
+                   e.frozen_after - coalesce(lag(e.frozen_after) OVER w, 0) AS frozen_change,
+                   CASE e.kind WHEN 'hold' THEN -e.moved WHEN 'release' THEN e.moved WHEN 'capture' THEN 0 ELSE e.amount END AS balance_due,
+                   CASE e.kind WHEN 'hold' THEN e.moved WHEN 'release' THEN -e.moved WHEN 'capture' THEN e.amount ELSE 0 END AS frozen_due
+            FROM goya.wallet_entries e WINDOW w AS (PARTITION BY e.wallet_id ORDER BY e.seq)
+        ), by_wallet AS (
+            SELECT l.wallet_id, sum(l.amount) AS total, count(*) AS entries FROM ledger l GROUP BY l.wallet_id
+        ), by_hold AS (
+            SELECT l.hold_id, coalesce(sum(l.moved) FILTER (WHERE l.kind = 'hold'), 0) AS held,
+                   coalesce(sum(l.moved) FILTER (WHERE l.kind = 'release'), 0) AS released,
+                   coalesce(-sum(l.amount) FILTER (WHERE l.kind = 'capture'), 0) AS captured
+            FROM ledger l WHERE l.hold_id IS NOT NULL GROUP BY l.hold_id
+        ), open_by_wallet AS (
+            SELECT h.wallet_id, sum(h.amount - h.posted) AS held FROM goya.holds h WHERE h.status = 'open' GROUP BY h.wallet_id
+        ), used_by_hold AS (
+            SELECT u.hold_id, sum(u.cost) AS cost FROM goya.usage_records u GROUP BY u.hold_id
+        ), used_by_run AS (
+            SELECT u.task_id, u.node, u.item, u.attempt, sum(u.cost) AS cost FROM goya.usage_records u GROUP BY 1, 2, 3, 4
+        )
+        SELECT 'wallet_total', format('Wallet %s: balance %s + frozen %s is not the sum of its entries, %s.', w.id, w.balance, w.frozen, coalesce(b.total, 0))
+        FROM goya.wallets w LEFT JOIN by_wallet b ON b.wallet_id = w.id WHERE w.balance::numeric + w.frozen <> coalesce(b.total, 0)
+        UNION ALL
+        SELECT 'wallet_frozen', format('Wallet %s: frozen %s is not what its open holds hold, %s.', w.id, w.frozen, coalesce(o.held, 0))
+        FROM goya.wallets w LEFT JOIN open_by_wallet o ON o.wallet_id = w.id WHERE w.frozen <> coalesce(o.held, 0)
+        UNION ALL
+        SELECT 'wallet_negative', format('Wallet %s: balance %s, frozen %s.', w.id, w.balance, w.frozen)
+        FROM goya.wallets w WHERE w.balance < 0 OR w.frozen < 0
+        UNION ALL
+        SELECT 'ledger_missing', format('Wallet %s has %s entries, and %s were made.', w.id, coalesce(b.entries, 0), w.last_seq)
+        FROM goya.wallets w LEFT JOIN by_wallet b ON b.wallet_id = w.id WHERE w.last_seq <> coalesce(b.entries, 0)
+        UNION ALL
+        SELECT 'ledger_order', format('Entry %s of wallet %s does not follow from the one before it.', l.seq, l.wallet_id)
+        FROM ledger l
+        WHERE l.seq <> l.place OR l.balance_after + l.frozen_after <> l.total OR l.balance_change <> l.balance_due OR l.frozen_change <> l.frozen_due
+              OR l.balance_after < 0 OR l.frozen_after < 0
+        UNION ALL
+        SELECT 'entry_orphan', format('Entry %s belongs to wallet %s, which is not there.', l.id, l.wallet_id)
+        FROM ledger l WHERE NOT EXISTS (SELECT FROM goya.wallets w WHERE w.id = l.wallet_id)
+        UNION ALL
+        SELECT 'reference_twice', format('Wallet %s has %s entries with reference "%s".', l.wallet_id, count(*), l.reference)
+        FROM ledger l GROUP BY l.wallet_id, l.reference HAVING count(*) > 1
+        UNION ALL
+        SELECT 'hold_usage', format('Hold %s of task %s: captured %s, usage %s.', h.id, h.task_id, h.captured, coalesce(u.cost, 0))
+        FROM goya.holds h LEFT JOIN used_by_hold u ON u.hold_id = h.id WHERE h.task_id IS NOT NULL AND h.captured <> coalesce(u.cost, 0)
+        UNION ALL
+        SELECT 'usage_unpaid', format('Usage of %s nano-units belongs to hold %s, which is not there.', u.cost, coalesce(u.hold_id::text, 'null'))
+        FROM used_by_hold u LEFT JOIN goya.holds h ON h.id = u.hold_id WHERE h.id IS NULL AND u.cost > 0
+        UNION ALL
+        SELECT 'hold_posted', format('Hold %s is %s: amount %s, captured %s, posted %s.', h.id, h.status, h.amount, h.captured, h.posted)
+        FROM goya.holds h
+        WHERE CASE WHEN h.status = 'settled' THEN h.posted <> h.amount OR h.settled_at IS NULL
+                   WHEN h.task_id IS NOT NULL THEN h.posted <> 0 ELSE h.posted <> h.captured END
+        UNION ALL
+        SELECT 'hold_entries', format('Hold %s is %s: entries hold %s, capture %s, release %s; it has amount %s, captured %s.', h.id, h.status,
+                                      coalesce(b.held, 0), coalesce(b.captured, 0), coalesce(b.released, 0), h.amount, h.captured)
+        FROM goya.holds h LEFT JOIN by_hold b ON b.hold_id = h.id
+        WHERE coalesce(b.held, 0) <> h.amount
+              OR coalesce(b.captured, 0) <> CASE WHEN h.status = 'settled' THEN h.captured ELSE h.posted END
+              OR coalesce(b.released, 0) <> CASE WHEN h.status = 'settled' THEN h.amount - h.captured ELSE 0 END
+        UNION ALL
+        SELECT 'hold_open', format('Task %s is %s and its hold %s is open.', t.id, t.status, h.id)
+        FROM goya.holds h JOIN goya.tasks t ON t.id = h.task_id
+        WHERE h.status = 'open' AND t.status IN ('succeeded', 'failed', 'cancelled')
+        UNION ALL
+        SELECT 'refund_excess', format('Capture %s of %s nano-units has refunds of %s.', c.id, -c.amount, sum(r.amount))
+        FROM goya.wallet_entries r JOIN goya.wallet_entries c ON c.id = r.capture_id
+        WHERE r.kind = 'refund' GROUP BY c.id, c.amount HAVING sum(r.amount) > -c.amount
+        UNION ALL
+        SELECT 'node_cost', format('Node "%s" item %s attempt %s of task %s: cost %s, usage %s.', n.node, n.item, n.attempt, n.task_id, n.cost, u.cost)
+        FROM used_by_run u JOIN goya.node_runs n ON n.task_id = u.task_id AND n.node = u.node AND n.item = u.item AND n.attempt = u.attempt
+        WHERE coalesce(n.cost, 0) <> u.cost;
+    END;

@@ -1,0 +1,37 @@
+-- 50_run.sql: the only entry of work. run() is plain inserts in the caller's transaction.
+
+CREATE FUNCTION goya.validate_workflow(definition jsonb,
+    OUT severity text, OUT code text, OUT node text, OUT path text, OUT message text, OUT hint text) RETURNS SETOF record
+    LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'goya_validate_workflow_sql';
+COMMENT ON FUNCTION goya.validate_workflow(jsonb) IS
+'Lists every problem of a workflow definition, at once; no row: it can be published.
+severity is error or warning; code is a stable word; path is a JSON pointer into the definition.';
+
+CREATE FUNCTION goya.check_schema(schema jsonb, instance jsonb, max_errors integer DEFAULT 100,
+    OUT path text, OUT keyword text, OUT message text, OUT hint text) RETURNS SETOF record
+    LANGUAGE c IMMUTABLE AS 'MODULE_PATHNAME', 'goya_schema_check_sql';
+COMMENT ON FUNCTION goya.check_schema(jsonb, jsonb, integer) IS
+'Lists where a value breaks a JSON Schema (draft 7, core of 2020-12); no row: it is valid.
+path is a JSON pointer into the value. Errors: 22023 when the schema itself is wrong.';
+
+-- Everything that starts a task goes through here, with an identity that was decided before. Returns the task's id.
+-- asset_id, idempotency_key, parent… may be null. estimate: nano-units to hold, null: quote; see 40_billing.sql.
+CREATE FUNCTION goya_private.start_task(tenant_id uuid, run_as name, created_by text, workflow_id uuid, input jsonb, asset_id uuid,
+    idempotency_key text, priority integer, trace_id text, max_cost bigint, run_at timestamptz, depth integer,
+    trigger_id uuid, trigger jsonb, parent_task_id uuid, parent_node integer, parent_item integer, revision integer) RETURNS uuid
+    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'goya_start_task_sql';
+
+CREATE FUNCTION goya.run(workflow text, input jsonb DEFAULT '{}', asset uuid DEFAULT NULL, idempotency_key text DEFAULT NULL,
+    priority integer DEFAULT 0, trace_id text DEFAULT NULL, max_cost bigint DEFAULT NULL, run_at timestamptz DEFAULT NULL) RETURNS uuid
+    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'goya_run_sql';
+COMMENT ON FUNCTION goya.run(text, jsonb, uuid, text, integer, text, bigint, timestamptz) IS
+'Starts a task of a published workflow and returns its id; it runs when the transaction commits.
+input is checked against the workflow''s input schema. idempotency_key: the same key with the same request returns the first task.
+priority: -100 … 100, higher first. max_cost: nano-units of the wallet''s currency that the task may spend at most. run_at: not before.
+Errors: PT404 unknown workflow or asset, 22023 bad argument or input, 42501 no privilege, 55000 disabled, unpublished or goya not preloaded,
+23505 idempotency key used with another request, PT402 not enough money.
+Example: SELECT goya.run(''hello'', ''{"name": "world"}'');';
+
+-- Plan of a definition as rows: for pictures and diagnosis. listed false: body of a map or compensation.
+CREATE FUNCTION goya_private.plan_nodes(resolved jsonb, OUT node integer, OUT key text, OUT kind text, OUT listed boolean, OUT owner integer) RETURNS SETOF record
+    LANGUAGE c IMMUTABLE AS 'MODULE_PATHNAME', 'goya_plan_nodes_sql';

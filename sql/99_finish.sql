@@ -1,0 +1,54 @@
+-- 99_finish.sql: what a dump keeps, and the last look over everything made.
+--
+-- Decided: a dump keeps every row of every table, queue and engine row included: a restored copy goes on where it was once somebody says so, and
+-- the engine row says which cluster it came from, which is why the copy is paused until then. CREATE EXTENSION makes two rows before a dump's
+-- are loaded, tenant default and the engine row; the loaded ones take their place.
+-- Must hold: everything in both schemas belongs to goya_owner and to the extension.
+
+CREATE FUNCTION goya_private.replace_first_row() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF TG_TABLE_NAME = 'engine' THEN
+        DELETE FROM goya_private.engine;
+    ELSE
+        DELETE FROM goya.tenants t WHERE t.id = NEW.id;
+    END IF;
+    RETURN NEW;
+END;
+$$;
+CREATE TRIGGER replace_first_row BEFORE INSERT ON goya_private.engine FOR EACH ROW EXECUTE FUNCTION goya_private.replace_first_row();
+CREATE TRIGGER replace_first_row BEFORE INSERT ON goya.tenants FOR EACH ROW
+    WHEN (NEW.id = '00000000-0000-7000-8000-000000000001') EXECUTE FUNCTION goya_private.replace_first_row();
+ALTER FUNCTION goya_private.replace_first_row() OWNER TO goya_owner;
+REVOKE ALL ON FUNCTION goya_private.replace_first_row() FROM PUBLIC;
+
+DO $$
+DECLARE
+    item record;
+BEGIN
+    FOR item IN
+        SELECT c.oid::pg_catalog.regclass AS name FROM pg_catalog.pg_class c
+        WHERE c.relnamespace IN ('goya'::pg_catalog.regnamespace, 'goya_private'::pg_catalog.regnamespace) AND c.relkind IN ('r', 'p', 'S')
+    LOOP
+        PERFORM pg_catalog.pg_extension_config_dump(item.name, '');
+    END LOOP;
+
+    FOR item IN
+        SELECT pg_catalog.pg_describe_object(o.classid, o.objid, 0) AS name FROM (
+            SELECT 'pg_class'::pg_catalog.regclass AS classid, c.oid AS objid, c.relnamespace AS namespace, c.relowner AS owner
+            FROM pg_catalog.pg_class c WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
+            UNION ALL SELECT 'pg_proc'::pg_catalog.regclass, p.oid, p.pronamespace, p.proowner FROM pg_catalog.pg_proc p
+            UNION ALL SELECT 'pg_operator'::pg_catalog.regclass, p.oid, p.oprnamespace, p.oprowner FROM pg_catalog.pg_operator p
+            UNION ALL SELECT 'pg_type'::pg_catalog.regclass, t.oid, t.typnamespace, t.typowner FROM pg_catalog.pg_type t
+            WHERE t.typtype IN ('e', 'd', 'r') OR EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = t.typrelid AND c.relkind = 'c')) o
+        WHERE o.namespace IN ('goya'::pg_catalog.regnamespace, 'goya_private'::pg_catalog.regnamespace)
+              AND (o.owner <> 'goya_owner'::pg_catalog.regrole
+                   OR NOT EXISTS (SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
+                                  WHERE d.classid = o.classid AND d.objid = o.objid AND d.refclassid = 'pg_extension'::pg_catalog.regclass
+                                        AND d.deptype = 'e' AND e.extname = 'goya'))
+    LOOP
+        RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = pg_catalog.format('%s is not goya''s', item.name),
+            DETAIL = 'It belongs to another role or was not made by this extension.', HINT = 'Drop schema goya, then create the extension again.';
+    END LOOP;
+END;
+$$;

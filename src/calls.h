@@ -1,0 +1,24 @@
+/*-------------------------------------------------------------------------
+ * calls.h
+ *		Outside calls of the engine: claimed in one transaction, made with none open, recorded in another.  See calls.c.
+ *-------------------------------------------------------------------------
+ */
+#ifndef GOYA_CALLS_H
+#define GOYA_CALLS_H
+
+#include "postgres.h"
+#include "utils/uuid.h"
+
+#include "http.h"
+
+typedef struct GoyaCalls GoyaCalls;
+
+extern GoyaCalls *goya_calls_create(GoyaHttp *http, int epoch, Oid extension);
+extern void goya_calls_recover(GoyaCalls *c);	/* what an earlier engine left running */
+extern bool goya_calls_claim(GoyaCalls *c); /* true: there may be more */
+extern bool goya_calls_record(GoyaCalls *c);	/* results that have come; true: there are more */
+extern int	goya_calls_in_flight(GoyaCalls *c);
+extern bool goya_calls_full(GoyaCalls *c);
+extern void goya_calls_interrupt(GoyaCalls *c, const pg_uuid_t *task);
+
+#endif

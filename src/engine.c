@@ -1,0 +1,561 @@
+/*-------------------------------------------------------------------------
+ * engine.c
+ *		The goya engine: one per database.  Timers, triggers, events to tasks, outside calls, cancels, executors.  No SQL of users.
+ *
+ * Its session is goya_owner's.  The loop does the same in the same order every time; what there is to do comes as bits from shared
+ * memory (GOYA_WAKE_*), from timers it knows, and from its sockets.  The tables are the truth: every poll interval, and after anything
+ * unclear, it behaves as if all bits were set.
+ *
+ * A restored copy of a database (another cluster or database oid is written in goya_private.engine) runs nothing until
+ * goya.adopt_copy(): the engine notes it and leaves; the launcher looks again every minute.
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "commands/dbcommands.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "postmaster/postmaster.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/varlena.h"
+#include "utils/wait_event.h"
+
+#include "batch.h"
+#include "calls.h"
+#include "engine.h"
+#include "goya.h"
+#include "guc.h"
+#include "http.h"
+#include "listen.h"
+#include "shmem.h"
+#include "store.h"
+#include "wait.h"
+#include "worker.h"
+
+#define TIMERS_AT_ONCE	1000
+#define EVENTS_AT_ONCE	500
+#define NEVER			DT_NOEND
+
+typedef struct ChannelNote
+{
+	char	   *channel;
+	char	   *payload;
+} ChannelNote;
+
+typedef struct Engine
+{
+	Oid			dboid;
+	Oid			extension;
+	Oid			executor_role;
+	int			epoch;
+	GoyaWait   *wait;
+	GoyaHttp   *http;
+	GoyaListen *listen;
+	GoyaCalls  *calls;
+	TimestampTz next_timer;
+	TimestampTz next_interval;
+	TimestampTz next_cancel;	/* requests are open: look again */
+	TimestampTz next_poll;
+	TimestampTz executor_due;	/* one was started and has not shown up yet */
+	int			executors_before;
+	List	   *notes;			/* ChannelNote*, in TopMemoryContext */
+	bool		more_calls;
+	bool		more_results;
+	bool		more_timers;
+	bool		more_events;
+} Engine;
+
+static Engine engine;
+
+/* ----- transactions ----- */
+
+/*
+ * Run fn in a transaction; an error is reported, and everything is looked at again a second later.
+ */
+static bool
+in_transaction(const char *doing, void (*fn) (void))
+{
+	volatile bool ok = false;
+
+	PG_TRY();
+	{
+		goya_worker_begin(doing);
+		if (goya_worker_extension() != engine.extension)
+			proc_exit(0);
+		fn();
+		goya_worker_commit();
+		ok = true;
+	}
+	PG_CATCH();
+	{
+		goya_worker_abort(doing);
+		engine.next_poll = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 1000);
+	}
+	PG_END_TRY();
+	return ok;
+}
+
+static TimestampTz
+result_time(void)
+{
+	return SPI_processed == 0 || goya_result_isnull(0, 1) ? NEVER : DatumGetTimestampTz(goya_result_datum(0, 1));
+}
+
+static void
+move_due_timers(void)
+{
+	GoyaStoreScope scope;
+	Datum		args[2];
+	uint32		wake = 0;
+
+	args[0] = Int32GetDatum(TIMERS_AT_ONCE);
+	args[1] = CStringGetTextDatum(goya_batch_system_id());
+	goya_store_enter(&scope);
+	goya_store_run(GOYA_STMT_DUE_TIMERS, args, NULL);
+	engine.more_timers = SPI_processed >= TIMERS_AT_ONCE;
+	for (uint64 i = 0; i < SPI_processed; i++)
+		wake |= DatumGetInt16(goya_result_datum(i, 1)) == GOYA_LANE_ENGINE ? GOYA_WAKE_TRANSFERS : GOYA_WAKE_EXECUTORS;
+	goya_store_run(GOYA_STMT_NEXT_TIMER, NULL, NULL);
+	engine.next_timer = result_time();
+	goya_store_leave(&scope);
+	goya_wake_at_commit(wake);
+}
+
+static void
+fire_intervals(void)
+{
+	GoyaStoreScope scope;
+
+	goya_store_enter(&scope);
+	goya_store_run(GOYA_STMT_FIRE_INTERVALS, NULL, NULL);
+	engine.next_interval = result_time();
+	goya_store_leave(&scope);
+}
+
+static void
+dispatch_events(void)
+{
+	GoyaStoreScope scope;
+	Datum		args[1];
+
+	args[0] = Int32GetDatum(EVENTS_AT_ONCE);
+	goya_store_enter(&scope);
+	goya_store_run(GOYA_STMT_DISPATCH_EVENTS, args, NULL);
+	engine.more_events = !goya_result_isnull(0, 1) && goya_result_int4(0, 1) >= EVENTS_AT_ONCE;
+	goya_store_leave(&scope);
+}
+
+static void
+process_cancels(void)
+{
+	GoyaStoreScope scope;
+	Datum		args[1];
+	bool		open;
+
+	args[0] = Int32GetDatum(goya_guc_cancel_grace);
+	goya_store_enter(&scope);
+	goya_store_run(GOYA_STMT_PROCESS_CANCELS, args, NULL);
+	open = goya_result_int4(0, 2) > 0;
+	goya_store_leave(&scope);
+	engine.next_cancel = open ? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 50) : NEVER;
+}
+
+static void
+load_channels(void)
+{
+	GoyaStoreScope scope;
+	char	  **channels;
+	int			n;
+
+	goya_store_enter(&scope);
+	goya_store_run(GOYA_STMT_CHANNELS, NULL, NULL);
+	n = SPI_processed;
+	channels = palloc(sizeof(char *) * (n + 1));
+	channels[0] = "goya_asset";
+	for (int i = 0; i < n; i++)
+		channels[i + 1] = goya_result_text(i, 1, scope.caller);
+	goya_listen_set_channels(engine.listen, channels, n + 1);
+	goya_store_leave(&scope);
+}
+
+static void
+fire_notes(void)
+{
+	GoyaStoreScope scope;
+	ListCell   *lc;
+
+	goya_store_enter(&scope);
+	foreach(lc, engine.notes)
+	{
+		ChannelNote *note = lfirst(lc);
+		Datum		args[2];
+
+		args[0] = CStringGetTextDatum(note->channel);
+		args[1] = CStringGetTextDatum(note->payload);
+		goya_store_run(GOYA_STMT_FIRE_CHANNEL, args, NULL);
+	}
+	goya_store_leave(&scope);
+}
+
+static uint32 work_wake;
+
+static void
+look_for_work(void)
+{
+	GoyaStoreScope scope;
+
+	goya_store_enter(&scope);
+	goya_store_run(GOYA_STMT_HAS_WORK, NULL, NULL);
+	work_wake = 0;
+	if (goya_result_bool(0, 1) || goya_result_bool(0, 3) || goya_result_bool(0, 4))
+		work_wake |= GOYA_WAKE_EXECUTORS;
+	if (goya_result_bool(0, 2))
+		work_wake |= GOYA_WAKE_TRANSFERS;
+	goya_store_leave(&scope);
+}
+
+/* ----- executors ----- */
+
+static int
+count_executors(int *idle)
+{
+	int			n = 0;
+
+	*idle = 0;
+	LWLockAcquire(goya_shared->lock, LW_SHARED);
+	for (int i = 0; i < GOYA_MAX_EXECUTOR_SLOTS; i++)
+	{
+		GoyaExecutorSlot *slot = &goya_shared->executors[i];
+
+		if (slot->pid == 0 || slot->dboid != MyDatabaseId)
+			continue;
+		n++;
+		if (pg_atomic_read_u32(&slot->idle) == 1)
+			(*idle)++;
+	}
+	LWLockRelease(goya_shared->lock);
+	return n;
+}
+
+/*
+ * There is work for executors and nobody idle to wake: start one more, one at a time.
+ */
+static void
+start_executor(void)
+{
+	static TimestampTz last_warning = 0;
+	TimestampTz now = GetCurrentTimestamp();
+	int			idle;
+	int			n = count_executors(&idle);
+
+	if (idle > 0)
+	{
+		goya_wake_now(MyDatabaseId, GOYA_WAKE_EXECUTORS);
+		return;
+	}
+	if (n >= goya_guc_max_executors || (engine.executor_due > now && n <= engine.executors_before))
+		return;
+	engine.executors_before = n;
+	engine.executor_due = TimestampTzPlusMilliseconds(now, 1000);
+	if (goya_worker_start("goya_executor_main", "goya executor", MyDatabaseId, engine.executor_role))
+		return;
+	engine.next_poll = engine.executor_due;
+	if (n == 0 && TimestampDifferenceExceeds(last_warning, now, 60000))
+	{
+		last_warning = now;
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("no background worker slot for a goya executor"),
+				 errhint("Raise max_worker_processes. goya tries again every second.")));
+	}
+}
+
+/* ----- LISTEN ----- */
+
+static void
+on_notify(const char *channel, const char *payload, void *arg)
+{
+	MemoryContext old;
+	ChannelNote *note;
+
+	if (channel == NULL)
+	{
+		pg_atomic_fetch_or_u32(&goya_my_engine->wanted, GOYA_WAKE_ALL);
+		return;
+	}
+	if (strcmp(channel, "goya_asset") == 0)
+	{
+		pg_atomic_fetch_or_u32(&goya_my_engine->wanted, GOYA_WAKE_EVENTS);
+		return;
+	}
+	if (list_length(engine.notes) >= 10000)
+		return;					/* NOTIFY is a hint, and the flood must not take the memory */
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	note = palloc(sizeof(ChannelNote));
+	note->channel = pstrdup(channel);
+	note->payload = pstrdup(payload);
+	engine.notes = lappend(engine.notes, note);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+forget_notes(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, engine.notes)
+	{
+		ChannelNote *note = lfirst(lc);
+
+		pfree(note->channel);
+		pfree(note->payload);
+		pfree(note);
+	}
+	list_free(engine.notes);
+	engine.notes = NIL;
+}
+
+/* The connection string: what the administrator gave, else this server's first socket directory as goya_listener. */
+static void
+set_conninfo(const char *dbname)
+{
+	char	   *directories = pstrdup(Unix_socket_directories ? Unix_socket_directories : "");
+	List	   *dirs = NIL;
+	const char *base = goya_guc_listen_conninfo;
+
+	if (!goya_guc_listen)
+	{
+		goya_listen_set_conninfo(engine.listen, NULL);
+		return;
+	}
+	if (base == NULL || base[0] == '\0')
+	{
+		if (SplitDirectoriesString(directories, ',', &dirs) && dirs != NIL)
+			base = psprintf("host='%s' port=%d user=" GOYA_LISTENER_ROLE, (char *) linitial(dirs), PostPortNumber);
+		else
+			base = psprintf("host=127.0.0.1 port=%d user=" GOYA_LISTENER_ROLE, PostPortNumber);
+	}
+	goya_listen_set_conninfo(engine.listen, psprintf("%s dbname='%s' application_name='goya listener'", base, dbname));
+}
+
+/* ----- start and end ----- */
+
+static void
+detach_engine(int code, Datum arg)
+{
+	GoyaEngineSlot *slot = goya_my_engine;
+
+	LWLockAcquire(goya_shared->lock, LW_EXCLUSIVE);
+	slot->pid = 0;
+	slot->latch = NULL;
+	slot->listening = false;
+	pg_atomic_write_u32(&slot->transfers, 0);
+	if (slot->state == GOYA_ENGINE_RUNNING)
+	{
+		slot->state = GOYA_ENGINE_WANTED;
+		slot->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), code == 0 ? 100 : 500 << Min(slot->failures++, 7));
+	}
+	LWLockRelease(goya_shared->lock);
+	goya_wake_launcher();
+	goya_my_engine = NULL;
+}
+
+static void
+attach_engine(void)
+{
+	GoyaEngineSlot *slot = goya_shmem_engine(MyDatabaseId, false);
+
+	if (slot == NULL)
+		proc_exit(0);
+	LWLockAcquire(goya_shared->lock, LW_EXCLUSIVE);
+	if (slot->pid != 0)
+	{
+		LWLockRelease(goya_shared->lock);
+		proc_exit(0);			/* there is one already */
+	}
+	slot->pid = MyProcPid;
+	slot->latch = MyLatch;
+	slot->state = GOYA_ENGINE_RUNNING;
+	slot->started_at = GetCurrentTimestamp();
+	slot->detail[0] = '\0';
+	LWLockRelease(goya_shared->lock);
+	goya_my_engine = slot;
+	before_shmem_exit(detach_engine, 0);
+}
+
+/* Leave, and be tried again in a minute or when somebody wakes this database. */
+static void
+pause_engine(const char *why)
+{
+	LWLockAcquire(goya_shared->lock, LW_EXCLUSIVE);
+	goya_my_engine->state = GOYA_ENGINE_PAUSED;
+	goya_my_engine->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 60000);
+	pg_atomic_write_u32(&goya_my_engine->wanted, 0);
+	LWLockRelease(goya_shared->lock);
+	goya_shmem_engine_detail(goya_my_engine, why);
+	proc_exit(0);
+}
+
+static void
+start(void)
+{
+	GoyaStoreScope scope;
+	Datum		args[1];
+	bool		copy;
+
+	goya_worker_begin("starting");
+	engine.extension = goya_worker_extension();
+	if (!OidIsValid(engine.extension))
+		pause_engine("the extension is not in this database");
+	engine.executor_role = get_role_oid(GOYA_EXECUTOR_ROLE, false);
+	args[0] = CStringGetTextDatum(goya_batch_system_id());
+	goya_store_enter(&scope);
+	goya_store_run(GOYA_STMT_IS_COPY, args, NULL);
+	copy = goya_result_bool(0, 1);
+	if (!copy)
+	{
+		goya_store_run(GOYA_STMT_START_EPOCH, args, NULL);
+		engine.epoch = goya_result_int4(0, 1);
+	}
+	goya_store_leave(&scope);
+	goya_worker_commit();
+	if (copy)
+		pause_engine("this is a copy of another database: SELECT goya.adopt_copy() starts it");
+}
+
+static void
+interrupt_transfers(const pg_uuid_t *task)
+{
+	goya_calls_interrupt(engine.calls, task);
+}
+
+static void
+create_parts(void)
+{
+	MemoryContextSwitchTo(TopMemoryContext);
+	engine.wait = goya_wait_create();
+	engine.http = goya_http_create(engine.wait);
+	engine.listen = goya_listen_create(engine.wait, on_notify, NULL);
+	engine.calls = goya_calls_create(engine.http, engine.epoch, engine.extension);
+	goya_interrupt_transfers_hook = interrupt_transfers;
+	engine.next_timer = engine.next_interval = engine.next_cancel = NEVER;
+	goya_my_engine->failures = 0;
+}
+
+/* ----- the loop ----- */
+
+static long
+ms_until(TimestampTz when, TimestampTz now, long at_most)
+{
+	if (when == NEVER)
+		return at_most;
+	return when <= now ? 0 : Min(at_most, (long) Min((when - now) / 1000 + 1, at_most));
+}
+
+static long
+sleep_time(long listen_ms)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	long		ms = ms_until(engine.next_poll, now, 3600000);
+	long		http_ms = goya_http_next_timeout(engine.http);
+
+	if (engine.more_calls || engine.more_results || engine.more_timers || engine.more_events ||
+		pg_atomic_read_u32(&goya_my_engine->wanted) != 0)
+		return 0;
+	ms = ms_until(engine.next_timer, now, ms);
+	ms = ms_until(engine.next_interval, now, ms);
+	ms = ms_until(engine.next_cancel, now, ms);
+	if (http_ms >= 0)
+		ms = Min(ms, http_ms);
+	if (listen_ms >= 0)
+		ms = Min(ms, listen_ms);
+	return ms;
+}
+
+static void
+run_turn(uint32 bits)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (engine.next_poll <= now)
+	{
+		bits |= GOYA_WAKE_ALL;
+		engine.next_poll = TimestampTzPlusMilliseconds(now, goya_guc_poll_interval * 1000L);
+	}
+	goya_http_drive(engine.http);
+	engine.more_results = goya_calls_record(engine.calls);
+	if ((bits & GOYA_WAKE_CANCELS) || engine.next_cancel <= now)
+		in_transaction("cancelling tasks", process_cancels);
+	if ((bits & GOYA_WAKE_EVENTS) || engine.more_events)
+		in_transaction("turning events into tasks", dispatch_events);
+	if (engine.notes != NIL)
+	{
+		in_transaction("turning notifications into tasks", fire_notes);
+		forget_notes();
+	}
+	if (bits & GOYA_WAKE_TRIGGERS)
+		in_transaction("reading channels", load_channels);
+	if ((bits & GOYA_WAKE_TRIGGERS) || engine.next_interval <= now)
+		in_transaction("firing intervals", fire_intervals);
+	if ((bits & GOYA_WAKE_TIMERS) || engine.next_timer <= now || engine.more_timers)
+		in_transaction("moving timers", move_due_timers);
+	if ((bits & GOYA_WAKE_ALL) == GOYA_WAKE_ALL && in_transaction("looking for work", look_for_work))
+		bits = (bits & ~(GOYA_WAKE_EXECUTORS | GOYA_WAKE_TRANSFERS)) | work_wake;
+	if ((bits & GOYA_WAKE_TRANSFERS) || engine.more_calls)
+		engine.more_calls = goya_calls_claim(engine.calls) && !goya_calls_full(engine.calls);
+	if (bits & GOYA_WAKE_EXECUTORS)
+		start_executor();
+}
+
+void
+goya_engine_main(Datum arg)
+{
+	MemoryContext turn_context;
+	char	   *dbname;
+
+	goya_worker_init(DatumGetObjectId(arg), "goya engine");
+	attach_engine();
+	start();
+	create_parts();
+	goya_calls_recover(engine.calls);
+	turn_context = AllocSetContextCreate(TopMemoryContext, "goya engine turn", ALLOCSET_DEFAULT_SIZES);
+	goya_worker_begin("starting");
+	dbname = MemoryContextStrdup(TopMemoryContext, get_database_name(MyDatabaseId));
+	goya_worker_commit();
+	set_conninfo(dbname);
+	pg_atomic_write_u32(&goya_my_engine->wanted, GOYA_WAKE_ALL);
+
+	for (;;)
+	{
+		uint32		bits = pg_atomic_exchange_u32(&goya_my_engine->wanted, 0);
+		long		listen_ms;
+		bool		was_full = goya_calls_full(engine.calls);
+
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+			set_conninfo(dbname);
+		}
+		MemoryContextReset(turn_context);
+		MemoryContextSwitchTo(turn_context);
+		listen_ms = goya_listen_tick(engine.listen);
+		goya_my_engine->listening = goya_listen_connected(engine.listen);
+		run_turn(bits);
+		if (was_full && !goya_calls_full(engine.calls))
+			engine.more_calls = true;
+		(void) goya_wait_once(engine.wait, sleep_time(listen_ms), PG_WAIT_EXTENSION);
+	}
+}

@@ -1,0 +1,55 @@
+/*-------------------------------------------------------------------------
+ * goya.h
+ *		What every module of goya shares: version guards, names, the sqlstates that are API, the lanes and verbs of the queue.
+ *-------------------------------------------------------------------------
+ */
+#ifndef GOYA_H
+#define GOYA_H
+
+#include "postgres.h"
+#include "fmgr.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#define GOYA_OWNER_ROLE		"goya_owner"
+#define GOYA_EXECUTOR_ROLE	"goya_executor"
+#define GOYA_LISTENER_ROLE	"goya_listener"
+
+/* SQLSTATEs that front ends map to HTTP: PTnnn becomes status nnn in PostgREST. */
+#define GOYA_ERR_NOT_FOUND	MAKE_SQLSTATE('P', 'T', '4', '0', '4')
+#define GOYA_ERR_NO_MONEY	MAKE_SQLSTATE('P', 'T', '4', '0', '2')
+
+/* Lanes of goya_private.ready: who takes a row. */
+typedef enum GoyaLane
+{
+	GOYA_LANE_EXECUTOR = 0,		/* executors, in batches */
+	GOYA_LANE_ENGINE = 1,		/* outside calls */
+	GOYA_LANE_WAKE = 2,			/* wake-ups of waiting node runs: executors, no user code */
+	GOYA_LANE_ALONE = 3			/* slow or unmeasured SQL: executors, one per transaction */
+} GoyaLane;
+
+/* Verbs of goya_private.ready: what to do with the node. */
+typedef enum GoyaVerb
+{
+	GOYA_VERB_RUN = 0,			/* node -1: start all roots */
+	GOYA_VERB_TIMER = 1,
+	GOYA_VERB_SIGNAL = 2,
+	GOYA_VERB_CHILD = 3,
+	GOYA_VERB_DECISION = 4
+} GoyaVerb;
+
+static inline bool
+goya_uuid_equal(const pg_uuid_t *a, const pg_uuid_t *b)
+{
+	return memcmp(a->data, b->data, UUID_LEN) == 0;
+}
+
+/* uuid.c */
+extern void goya_uuid_new(pg_uuid_t *id);
+extern char *goya_uuid_text(const pg_uuid_t *id);
+
+/* goya.c */
+extern void goya_require_preload(void);
+
+#endif

@@ -1,0 +1,135 @@
+/*-------------------------------------------------------------------------
+ *
+ * http.h
+ *	  HTTP transfers of the engine: many in flight, none of them blocking.
+ *
+ * The engine starts a transfer, sleeps in goya_wait_once, calls
+ * goya_http_drive once per turn of its loop and takes what has finished:
+ *
+ *		goya_http_start(h, &request);
+ *		timeout = goya_http_next_timeout(h);
+ *		goya_wait_once(w, timeout, wait_event);
+ *		goya_http_drive(h);
+ *		while ((result = goya_http_take(h)) != NULL) ...
+ *
+ * Every started transfer gives exactly one result.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef GOYA_HTTP_H
+#define GOYA_HTTP_H
+
+#include <time.h>
+
+#include "wait.h"
+
+struct sockaddr;
+
+typedef struct GoyaHttp GoyaHttp;
+
+typedef struct GoyaHttpRequest
+{
+	uint64		id;				/* the caller's, unique among those not taken */
+	const char *method;			/* NULL: GET, or POST with a body */
+	const char *url;			/* http or https */
+	char	  **headers;		/* "Name: value" */
+	int			nheaders;
+	const char *body;			/* NULL: none */
+	size_t		body_len;
+	int			connect_timeout_ms; /* 0: 10 s */
+	int			timeout_ms;		/* whole transfer, 0: 60 s */
+	size_t		max_response;	/* decoded bytes, 0: 16 MB, at most 1 GB */
+} GoyaHttpRequest;
+
+typedef enum GoyaHttpOutcome
+{
+	GOYA_HTTP_DONE,				/* a whole response arrived, whatever its
+								 * status */
+	GOYA_HTTP_CONNECT_FAILED,	/* no connection in time: nothing was sent */
+	GOYA_HTTP_TIMEOUT,			/* timeout_ms is over; see sent */
+	GOYA_HTTP_BROKEN,			/* reset, short body, bad protocol */
+	GOYA_HTTP_TOO_LARGE,		/* body over max_response, headers over 64 KB */
+	GOYA_HTTP_BAD_URL,			/* url, method or a header is not acceptable */
+	GOYA_HTTP_DENIED,			/* address policy: nothing was sent */
+	GOYA_HTTP_CANCELLED			/* by goya_http_cancel; see sent */
+} GoyaHttpOutcome;
+
+typedef struct GoyaHttpResult
+{
+	uint64		id;
+	GoyaHttpOutcome outcome;
+	int			status;			/* 0: no status line arrived */
+	char	   *content_type;	/* NULL: none */
+	char	  **headers;		/* "Name: value", of the last response block */
+	int			nheaders;
+	char	   *body;			/* raw bytes and a final NUL, never NULL; only
+								 * with GOYA_HTTP_DONE */
+	size_t		body_len;
+	char	   *error;			/* NULL with GOYA_HTTP_DONE */
+	double		seconds;		/* since goya_http_start */
+	long		retry_after_ms; /* -1: none */
+	bool		sent;			/* request bytes may have reached the peer */
+} GoyaHttpResult;
+
+/*
+ * Initializes curl in this process, so never call it in the postmaster.  The
+ * object lives in a child of CurrentMemoryContext and dies with it.  Raises
+ * the process's soft limit of open files as far as the hard one allows.
+ * Throws when out of memory.
+ */
+extern GoyaHttp *goya_http_create(GoyaWait *w);
+
+/*
+ * Starts a transfer; copies the whole request.  A url, method or header that
+ * is not acceptable becomes a result.  Throws only when out of memory or when
+ * the id is in use, and then nothing was started.
+ */
+extern void goya_http_start(GoyaHttp *h, const GoyaHttpRequest *req);
+
+/*
+ * Stops a transfer that has no result yet; goya_http_take delivers it as
+ * GOYA_HTTP_CANCELLED.  False if there is none: unknown, or its own result is
+ * already waiting.  Never throws.
+ */
+extern bool goya_http_cancel(GoyaHttp *h, uint64 id);
+
+/* Transfers started that have no result yet. */
+extern int	goya_http_in_flight(GoyaHttp *h);
+
+/*
+ * Transfers that can be in flight at once before sockets run out and further
+ * ones end with GOYA_HTTP_CONNECT_FAILED.
+ */
+extern int	goya_http_capacity(GoyaHttp *h);
+
+/* Milliseconds until goya_http_drive has something to do, -1: not by time. */
+extern long goya_http_next_timeout(GoyaHttp *h);
+
+/* Runs due timers and collects what has finished.  Never throws. */
+extern void goya_http_drive(GoyaHttp *h);
+
+/*
+ * The next result, in CurrentMemoryContext, or NULL.  Header, content type
+ * and error texts are valid in the database's encoding; the body is not
+ * checked.  When it throws (out of memory) the result is still there.
+ */
+extern GoyaHttpResult *goya_http_take(GoyaHttp *h);
+
+/* Ends all transfers without results.  The context's deletion does the same. */
+extern void goya_http_destroy(GoyaHttp *h);
+
+/*
+ * http_text.c: what may stand in a request and how to read a response.  None
+ * of these throws or allocates.
+ */
+extern bool goya_http_method_valid(const char *method);
+extern bool goya_http_method_repeatable(const char *method);
+extern const char *goya_http_header_problem(const char *header);
+extern const char *goya_http_header_value(const char *header, const char *name);
+extern long goya_http_parse_retry_after(const char *value, time_t now);
+extern void goya_http_clean_text(char *text);
+
+/* http_address.c: may the engine connect to this address?  Never throws. */
+extern bool goya_http_address_allowed(const struct sockaddr *sa);
+
+#endif							/* GOYA_HTTP_H */

@@ -1,0 +1,159 @@
+/*-------------------------------------------------------------------------
+ *
+ * http_internal.h
+ *	  What the parts of http share: http.c (all transfers), http_transfer.c
+ *	  (options and callbacks of one), http_result.c (its end).
+ *
+ * Only these three include this file, so only they see curl.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef GOYA_HTTP_INTERNAL_H
+#define GOYA_HTTP_INTERNAL_H
+
+#include <arpa/inet.h>
+#include <curl/curl.h>
+
+#include "lib/ilist.h"
+
+#include "http.h"
+
+#if LIBCURL_VERSION_NUM < 0x075500
+#error "goya needs libcurl 7.85 or later"
+#endif
+
+#define MAX_HEADER_BYTES	(64 * 1024)
+#define MAX_POOLED			256 /* easy handles kept for reuse */
+#define ID_BUCKETS			1024
+
+typedef enum TransferState
+{
+	TRANSFER_PENDING,
+	TRANSFER_ACTIVE,
+	TRANSFER_DONE
+} TransferState;
+
+/* Why a callback stopped its transfer. */
+typedef enum StopReason
+{
+	STOP_NONE,
+	STOP_TOO_LARGE,
+	STOP_DENIED,
+	STOP_RESEND,
+	STOP_NO_MEMORY
+} StopReason;
+
+/* Bytes that grow, malloc'd. */
+typedef struct Buffer
+{
+	char	   *data;
+	size_t		len;
+	size_t		size;
+} Buffer;
+
+typedef struct GoyaHttpTransfer
+{
+	dlist_node	node;			/* in the list of its state */
+	struct GoyaHttpTransfer *next_id;	/* in the bucket of its id, until done */
+	GoyaHttp   *http;
+	uint64		id;
+	TransferState state;
+
+	/* request */
+	CURL	   *easy;			/* NULL once done */
+	struct curl_slist *headers;
+	char	   *body;
+	bool		repeatable;
+	bool		by_name;		/* the host needs a resolver */
+	int			connect_timeout_ms;
+	int			timeout_ms;
+	size_t		max_response;
+	int64		started_at;
+
+	/* set by callbacks */
+	bool		resolving;		/* counted in http->resolving */
+	bool		sent;
+	bool		opened;			/* a socket was made */
+	bool		denied;			/* an address was refused */
+	bool		no_fd;			/* a socket was refused */
+	StopReason	stop;
+	size_t		header_bytes;	/* received, all blocks together */
+	Buffer		head;			/* header lines, each with a NUL */
+	int			nheaders;
+	Buffer		content;		/* decoded body */
+	char		address[INET6_ADDRSTRLEN];	/* the refused one */
+	char		curl_error[CURL_ERROR_SIZE];
+
+	/* outcome, when done */
+	GoyaHttpOutcome outcome;
+	int			status;
+	double		seconds;
+	char		error[CURL_ERROR_SIZE];
+} GoyaHttpTransfer;
+
+struct GoyaHttp
+{
+	MemoryContext cxt;
+	MemoryContextCallback on_reset;
+	GoyaWait   *wait;
+	CURLM	   *multi;
+	int64		timer_at;		/* when curl wants a call, -1: never */
+	int64		idle_since;
+	int64		pending_scan_at;
+	dlist_head	pending;
+	dlist_head	active;
+	dlist_head	done;
+	int			in_flight;		/* pending and active */
+	int			resolving;
+	int			sockets;		/* open */
+	int			socket_limit;
+	int			max_kept;		/* connections kept for reuse */
+	int			external_fds;	/* held of PostgreSQL's budget */
+	int			npooled;
+	CURL	   *pool[MAX_POOLED];
+	GoyaHttpTransfer *by_id[ID_BUCKETS];
+};
+
+/*
+ * http_transfer.c: gives a transfer its curl handle with everything set, from
+ * the pool if there is one.  False: no memory.  Never throws.
+ */
+extern bool goya_http_prepare_handle(GoyaHttpTransfer *t, const GoyaHttpRequest *req,
+									 const char *method);
+
+/* Why the request cannot be sent, or NULL; sets t->by_name.  Never throws. */
+extern const char *goya_http_check_request(GoyaHttpTransfer *t, const GoyaHttpRequest *req,
+										   const char *method);
+
+/* http_result.c: what curl's code and the callbacks' flags mean together. */
+extern GoyaHttpOutcome goya_http_classify_end(GoyaHttpTransfer *t, CURLcode code);
+extern void goya_http_describe_end(GoyaHttpTransfer *t, GoyaHttpOutcome outcome,
+								   CURLcode code, char *error, size_t size);
+extern void goya_http_free_transfer(GoyaHttpTransfer *t);
+
+/* Monotonic, so differences only. */
+static inline int64
+goya_http_now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/* The transfer no longer counts as resolving. */
+static inline void
+goya_http_stop_resolving(GoyaHttpTransfer *t)
+{
+	if (t->resolving)
+	{
+		t->resolving = false;
+		t->http->resolving--;
+	}
+}
+
+/* Sets an option of t->easy, as long as ok holds. */
+#define SET(option, value) \
+	(ok = ok && curl_easy_setopt(t->easy, (option), (value)) == CURLE_OK)
+
+#endif							/* GOYA_HTTP_INTERNAL_H */

@@ -1,0 +1,176 @@
+/*-------------------------------------------------------------------------
+ * node.c
+ *		Running one node: by kind, with its error as its result.
+ *
+ * With savepoints a node runs in a subtransaction: if it throws, what it did is undone and the error is its result.  Without, the
+ * error ends the batch.  Cancellation and the end of the process always end the batch.
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/proc.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/timeout.h"
+
+#include "batch.h"
+#include "guc.h"
+#include "identity.h"
+#include "json_util.h"
+#include "shmem.h"
+
+/* Errors that are not a node's: somebody wants this process, or its work on this task, to stop. */
+static bool
+error_is_ours(ErrorData *e)
+{
+	return e->sqlerrcode == ERRCODE_QUERY_CANCELED && goya_my_executor != NULL && goya_executor_was_interrupted();
+}
+
+/* What an error in the middle of a node leaves outside of transactions. */
+void
+goya_node_abort(void)
+{
+	goya_identity_unpin();
+	if (get_timeout_active(STATEMENT_TIMEOUT))
+		disable_timeout(STATEMENT_TIMEOUT, false);
+	goya_executor_show_none();
+}
+
+bool
+goya_batch_try(GoyaBatch *b, void (*fn) (GoyaBatch *b, void *arg), void *arg, ErrorData **error)
+{
+	MemoryContext old = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool ok = true;
+
+	*error = NULL;
+	if (!b->savepoints)
+	{
+		fn(b, arg);
+		return true;
+	}
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(b->cxt);
+	PG_TRY();
+	{
+		fn(b, arg);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(b->cxt);
+		*error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		goya_node_abort();
+		ok = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(old);
+	CurrentResourceOwner = owner;
+	if (!ok && error_is_ours(*error))
+		ReThrowError(*error);
+	return ok;
+}
+
+int
+goya_node_lane(const GoyaPlan *plan, int node)
+{
+	return node >= 0 && plan->nodes[node].kind == GOYA_NODE_HTTP ? GOYA_LANE_ENGINE : GOYA_LANE_EXECUTOR;
+}
+
+static void
+run_kind(GoyaBatch *b, void *arg)
+{
+	const GoyaWork *w = arg;
+	const GoyaPlan *plan = w->task->plan;
+
+	goya_scope_load(b, w->task, &plan->nodes[w->node].refs);
+	switch (plan->nodes[w->node].kind)
+	{
+		case GOYA_NODE_NOOP:
+		case GOYA_NODE_TRANSFORM:
+		case GOYA_NODE_CONDITION:
+			goya_node_run_control(b, w);
+			break;
+		case GOYA_NODE_MAP:
+			goya_node_run_map(b, w);
+			break;
+		case GOYA_NODE_SLEEP:
+		case GOYA_NODE_WAIT:
+		case GOYA_NODE_APPROVAL:
+		case GOYA_NODE_WORKFLOW:
+			goya_node_run_waiting(b, w);
+			break;
+		case GOYA_NODE_SQL:
+			if (b->mode == GOYA_BATCH_ADVANCE)
+				goya_batch_queue(b, w->task, GOYA_LANE_EXECUTOR, GOYA_VERB_RUN, w->node, w->item, w->attempt, 0);
+			else
+				goya_node_run_sql(b, w);
+			break;
+		case GOYA_NODE_HTTP:
+			if (b->in_engine)
+				goya_node_start_call(b, w);
+			else
+				goya_batch_queue(b, w->task, GOYA_LANE_ENGINE, GOYA_VERB_RUN, w->node, w->item, w->attempt, 0);
+			break;
+	}
+}
+
+/* Lists of a batch that a failed node may have added to. */
+typedef struct Mark
+{
+	int			records;
+	int			queued;
+	int			actions;
+	int			artifacts;
+	int			calls;
+	int			work;
+	int			d_active;
+	int			d_waiting;
+	int			d_done;
+	GoyaTaskEnd end;
+} Mark;
+
+static Mark
+mark_batch(GoyaBatch *b, GoyaTask *t)
+{
+	return (Mark) {list_length(b->records), list_length(b->queued), list_length(b->actions), list_length(b->artifacts),
+			list_length(b->calls), b->work_tail, t->d_active, t->d_waiting, t->d_done, t->end};
+}
+
+static void
+reset_batch(GoyaBatch *b, GoyaTask *t, Mark m)
+{
+	b->records = list_truncate(b->records, m.records);
+	b->queued = list_truncate(b->queued, m.queued);
+	b->actions = list_truncate(b->actions, m.actions);
+	b->artifacts = list_truncate(b->artifacts, m.artifacts);
+	b->calls = list_truncate(b->calls, m.calls);
+	b->work_tail = m.work;
+	t->d_active = m.d_active;
+	t->d_waiting = m.d_waiting;
+	t->d_done = m.d_done;
+	t->end = m.end;
+}
+
+/*
+ * Run a node (or what a claimed wake-up says); an error becomes its result.
+ */
+void
+goya_node_run(GoyaBatch *b, const GoyaWork *w)
+{
+	GoyaWork	work = *w;
+	Mark		mark = mark_batch(b, w->task);
+	TimestampTz started = GetCurrentTimestamp();
+	ErrorData  *error;
+	GoyaOutcome o;
+
+	if (goya_batch_try(b, run_kind, &work, &error))
+		return;
+	reset_batch(b, w->task, mark);
+	goya_outcome_error(&o, error);
+	goya_advance_finish(b, &work, &o, NULL, started, false);
+}

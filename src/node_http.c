@@ -1,0 +1,291 @@
+/*-------------------------------------------------------------------------
+ * node_http.c
+ *		HTTP nodes: from templates to a request, from a response to an outcome.  The transfer itself is http.c's, between two
+ *		transactions of the engine: claim and commit, call with no transaction open, record.
+ *
+ * At least once.  Every call carries an Idempotency-Key that is constant for the node run and attempt.  A transfer whose outcome is
+ * unknown is made again when the node is idempotent (the default), else it fails with class UNKNOWN.
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+
+#include "batch.h"
+#include "guc.h"
+#include "json_util.h"
+
+/* ----- request ----- */
+
+static char *
+idempotency_key(const GoyaWork *w)
+{
+	return psprintf("%s/%s/%d/%d", goya_uuid_text(&w->task->id), w->task->plan->nodes[w->node].key, w->item, w->attempt);
+}
+
+static bool
+has_header(char **headers, int n, const char *name)
+{
+	for (int i = 0; i < n; i++)
+		if (goya_http_header_value(headers[i], name) != NULL)
+			return true;
+	return false;
+}
+
+static void
+put_headers(GoyaHttpRequest *req, Jsonb *headers, const GoyaWork *w)
+{
+	int			n = goya_json_object_length(headers);
+
+	if (headers != NULL && !goya_json_is_object(headers))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("headers must be an object, got %s", goya_json_type_name(headers))));
+	req->headers = palloc(sizeof(char *) * (n + 4));
+	for (int i = 0; i < n; i++)
+	{
+		char	   *value = goya_json_as_text(goya_json_object_value(headers, i));
+
+		if (value != NULL)
+			req->headers[req->nheaders++] = psprintf("%s: %s", goya_json_object_key(headers, i), value);
+	}
+	if (!has_header(req->headers, req->nheaders, "Idempotency-Key"))
+		req->headers[req->nheaders++] = psprintf("Idempotency-Key: %s", idempotency_key(w));
+	if (w->task->trace_id != NULL && !has_header(req->headers, req->nheaders, "X-Trace-Id"))
+		req->headers[req->nheaders++] = psprintf("X-Trace-Id: %s", w->task->trace_id);
+	if (req->body != NULL && !has_header(req->headers, req->nheaders, "Content-Type"))
+		req->headers[req->nheaders++] = "Content-Type: application/json";
+}
+
+static bool
+sends_body(const char *method)
+{
+	return pg_strcasecmp(method, "POST") == 0 || pg_strcasecmp(method, "PUT") == 0 || pg_strcasecmp(method, "PATCH") == 0;
+}
+
+static void
+put_body(GoyaHttpRequest *req, const GoyaNode *n, GoyaNodeScope *scope)
+{
+	Jsonb	   *body = NULL;
+
+	if (n->request_body != NULL)
+		body = goya_template_eval(n->request_body, &scope->scope);
+	else if (sends_body(req->method))
+		body = scope->params;
+	if (body == NULL)
+		return;
+	req->body = goya_json_is_string(body) && n->request_body != NULL ? goya_json_as_text(body) : goya_json_to_cstring(body);
+	req->body_len = strlen(req->body);
+}
+
+/*
+ * Record the run as running and remember the request: the engine starts it after commit.
+ */
+void
+goya_node_start_call(GoyaBatch *b, const GoyaWork *w)
+{
+	const GoyaNode *n = &w->task->plan->nodes[w->node];
+	GoyaNodeScope scope;
+	GoyaCall   *call = palloc0(sizeof(GoyaCall));
+	GoyaHttpRequest *req = &call->request;
+	GoyaRecord *r;
+	char	   *url;
+
+	goya_scope_init(&scope, b, w->task, w->node, w->item);
+	scope.params = goya_scope_input(&scope, w->node);
+	url = goya_template_eval_text(n->url, &scope.scope);
+	if (url == NULL || url[0] == '\0')
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the url of node \"%s\" is empty", n->key)));
+	req->url = url;
+	req->method = n->method ? goya_template_eval_text(n->method, &scope.scope) : n->request_body ? "POST" : "GET";
+	if (req->method == NULL)
+		req->method = "GET";
+	put_body(req, n, &scope);
+	put_headers(req, n->headers ? goya_template_eval(n->headers, &scope.scope) : NULL, w);
+	req->connect_timeout_ms = goya_guc_http_connect_timeout * 1000;
+	req->timeout_ms = n->timeout_ms > 0 ? (int) Min(n->timeout_ms, INT_MAX) : goya_guc_http_timeout * 1000;
+	req->max_response = n->max_response > 0 ? Min(n->max_response, (int64) goya_guc_http_max_response * 1024) : (int64) goya_guc_http_max_response * 1024;
+	call->task = w->task->id;
+	call->node = w->node;
+	call->item = w->item;
+	call->attempt = w->attempt;
+	r = goya_batch_record(b, w, GOYA_RUN_RUNNING);
+	r->input = scope.params;
+	r->started_at = GetCurrentTimestamp();
+	r->claimed = true;
+	b->n_runs++;
+	b->calls = lappend(b->calls, call);
+}
+
+/* ----- response ----- */
+
+static bool
+is_json(const char *content_type)
+{
+	const char *end;
+
+	if (content_type == NULL)
+		return false;
+	end = strchr(content_type, ';');
+	return pg_strncasecmp(content_type, "application/json", 16) == 0 ||
+		(strstr(content_type, "+json") != NULL && (end == NULL || strstr(content_type, "+json") < end));
+}
+
+static bool
+is_text(GoyaHttpResult *res)
+{
+	return memchr(res->body, '\0', res->body_len) == NULL && pg_verify_mbstr(GetDatabaseEncoding(), res->body, res->body_len, true);
+}
+
+/* A body as JSON: parsed when it says it is JSON; text as a string; anything else as {"base64", "size"}. */
+static Jsonb *
+body_value(GoyaHttpResult *res)
+{
+	GoyaJsonObject o;
+
+	if (res->body_len == 0)
+		return goya_json_null();
+	if (is_json(res->content_type))
+		return goya_json_parse(res->body, res->body_len);
+	if (is_text(res))
+		return goya_json_from_text_len(res->body, res->body_len);
+	goya_json_object_start(&o);
+	goya_json_add_int(&o, "size", res->body_len);
+	goya_json_add_text(&o, "base64", TextDatumGetCString(DirectFunctionCall2(binary_encode, PointerGetDatum(cstring_to_text_with_len(res->body, res->body_len)),
+																			 CStringGetTextDatum("base64"))));
+	return goya_json_object_finish(&o);
+}
+
+static Jsonb *
+headers_value(GoyaHttpResult *res)
+{
+	GoyaJsonObject o;
+
+	goya_json_object_start(&o);
+	for (int i = 0; i < res->nheaders; i++)
+	{
+		char	   *name = pstrdup(res->headers[i]);
+		char	   *colon = strchr(name, ':');
+
+		if (colon == NULL || !pg_verifymbstr(name, strlen(name), true))
+			continue;
+		*colon++ = '\0';
+		while (*colon == ' ')
+			colon++;
+		for (char *p = name; *p; p++)
+			*p = pg_tolower((unsigned char) *p);
+		goya_json_add_text(&o, name, colon);
+	}
+	return goya_json_object_finish(&o);
+}
+
+static int
+class_of_outcome(GoyaHttpResult *res)
+{
+	switch (res->outcome)
+	{
+		case GOYA_HTTP_CONNECT_FAILED:
+			return GOYA_ERR_DEPENDENCY;
+		case GOYA_HTTP_TIMEOUT:
+			return GOYA_ERR_TIMEOUT;
+		case GOYA_HTTP_TOO_LARGE:
+			return GOYA_ERR_RESOURCE_LIMIT;
+		case GOYA_HTTP_BAD_URL:
+			return GOYA_ERR_VALIDATION;
+		case GOYA_HTTP_DENIED:
+			return GOYA_ERR_POLICY_DENY;
+		case GOYA_HTTP_BROKEN:
+			return GOYA_ERR_TRANSIENT;
+		default:
+			return GOYA_ERR_UNKNOWN;
+	}
+}
+
+static int
+class_of_status(int status)
+{
+	if (status == 408 || status == 425 || status == 429)
+		return GOYA_ERR_TRANSIENT;
+	if (status == 401 || status == 403)
+		return GOYA_ERR_POLICY_DENY;
+	if (status >= 500)
+		return GOYA_ERR_DEPENDENCY;
+	return status >= 400 ? GOYA_ERR_VALIDATION : GOYA_ERR_DEPENDENCY;
+}
+
+typedef struct CallEnd
+{
+	GoyaWork	work;
+	GoyaHttpResult *result;
+	TimestampTz started_at;
+} CallEnd;
+
+static void
+fail_transfer(GoyaOutcome *o, const GoyaNode *n, GoyaHttpResult *res)
+{
+	o->ok = false;
+	o->retry_after_ms = res->retry_after_ms;
+	o->error_class = class_of_outcome(res);
+	if (res->sent && !n->idempotent)
+		o->error_class = GOYA_ERR_UNKNOWN;	/* it may have had its effect */
+	o->error = goya_error_make("08000", o->error_class, res->error ? res->error : "the call failed", NULL,
+							   res->outcome == GOYA_HTTP_DENIED ? "The administrator allows addresses with goya.http_allow_loopback and goya.http_allow_private." : NULL);
+}
+
+static void
+judge_response(GoyaBatch *b, CallEnd *end, GoyaOutcome *o)
+{
+	GoyaWork   *w = &end->work;
+	const GoyaNode *n = &w->task->plan->nodes[w->node];
+	GoyaHttpResult *res = end->result;
+	GoyaNodeScope scope;
+	GoyaJsonObject doc;
+	bool		ok;
+
+	goya_json_object_start(&doc);
+	goya_json_add_int(&doc, "status", res->status);
+	goya_json_add(&doc, "headers", headers_value(res));
+	goya_json_add(&doc, "body", body_value(res));
+	goya_scope_init(&scope, b, w->task, w->node, w->item);
+	scope.output = goya_json_object_finish(&doc);
+	ok = n->success ? goya_expr_test(n->success, &scope.scope) : res->status >= 200 && res->status < 300;
+	o->ok = ok;
+	o->retry_after_ms = res->retry_after_ms;
+	if (ok)
+	{
+		o->output = n->output_path ? goya_expr_eval(n->output_path, &scope.scope) : scope.output;
+		return;
+	}
+	o->error_class = class_of_status(res->status);
+	o->error = goya_error_make("38000", o->error_class, psprintf("the service answered %d", res->status),
+							   is_text(res) ? pnstrdup(res->body, pg_mbcliplen(res->body, res->body_len, 1000)) : NULL, NULL);
+	o->error = goya_json_set(o->error, "status", goya_json_from_int(res->status));
+}
+
+static void
+finish_call(GoyaBatch *b, void *arg)
+{
+	CallEnd    *end = arg;
+	GoyaOutcome o = {.retry_after_ms = -1};
+
+	if (end->result->outcome == GOYA_HTTP_DONE)
+		judge_response(b, end, &o);
+	else
+		fail_transfer(&o, &end->work.task->plan->nodes[end->work.node], end->result);
+	goya_advance_finish(b, &end->work, &o, NULL, end->started_at, true);
+}
+
+/*
+ * Record the end of a call.  The caller has checked, under the task's lock, that the run is still this claim's.
+ */
+void
+goya_node_finish_call(GoyaBatch *b, const GoyaWork *w, GoyaHttpResult *result, TimestampTz started_at)
+{
+	CallEnd		end = {*w, result, started_at};
+	ErrorData  *error;
+	GoyaOutcome o;
+
+	if (goya_batch_try(b, finish_call, &end, &error))
+		return;
+	goya_outcome_error(&o, error);
+	goya_advance_finish(b, w, &o, NULL, started_at, true);
+}

@@ -1,0 +1,313 @@
+/*-------------------------------------------------------------------------
+ * node_sql.c
+ *		SQL nodes: a function f(jsonb) called as the role that owns the task.
+ *
+ * The session user of an executor is goya_executor, which owns nothing and is a member of nothing.  For a node the current user becomes
+ * the task's role with SECURITY_LOCAL_USERID_CHANGE, which makes SET ROLE and SET SESSION AUTHORIZATION errors, in a GUC nest level of
+ * its own, and with the task's tenant pinned (identity.c).  Deferred triggers fire before the role is given back.  Between nodes of
+ * different roles or tenants everything a session can keep is scrubbed.
+ *
+ * A function that was not measured yet, or was slow, is not run in a batch: it goes to the lane of those that run alone, so that
+ * nobody's finished work waits for it.
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "commands/async.h"
+#include "commands/prepare.h"
+#include "commands/sequence.h"
+#include "commands/trigger.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "parser/parse_func.h"
+#include "pgstat.h"
+#include "storage/lock.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/portal.h"
+#include "utils/regproc.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timeout.h"
+#include "utils/varlena.h"
+
+#include "batch.h"
+#include "guc.h"
+#include "identity.h"
+#include "json_util.h"
+#include "shmem.h"
+
+typedef struct FunctionKey
+{
+	Oid			funcid;
+	Oid			role;
+} FunctionKey;
+
+typedef struct FunctionCall
+{
+	FunctionKey key;
+	FmgrInfo	flinfo;
+	Oid			rettype;
+	FmgrInfo	to_jsonb;		/* when rettype is not jsonb */
+} FunctionCall;
+
+/* ----- which function ----- */
+
+static Oid
+find_function(const char *name, Oid *rettype)
+{
+	List	   *names = stringToQualifiedNameList(name);
+	Oid			argtypes[1] = {JSONBOID};
+	Oid			funcid = LookupFuncName(names, 1, argtypes, true);
+	HeapTuple	tuple;
+	Form_pg_proc form;
+
+	if (!OidIsValid(funcid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("function %s(jsonb) does not exist", name),
+				 errhint("A node of kind sql calls a function with one argument of type jsonb.")));
+	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(funcid));
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for function %u", funcid);
+	form = (Form_pg_proc) GETSTRUCT(tuple);
+	*rettype = form->prorettype;
+	if (form->proretset || form->prokind != PROKIND_FUNCTION)
+	{
+		ReleaseSysCache(tuple);
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("function %s(jsonb) cannot be a node", name),
+				 errdetail("It returns a set, or is an aggregate, window function or procedure."),
+				 errhint("Return one jsonb value, for example with jsonb_agg.")));
+	}
+	ReleaseSysCache(tuple);
+	return funcid;
+}
+
+static void
+prepare_call(FunctionCall *call, MemoryContext cxt)
+{
+	fmgr_info_cxt(call->key.funcid, &call->flinfo, cxt);
+	if (call->rettype != JSONBOID && call->rettype != VOIDOID)
+	{
+		MemoryContext old = MemoryContextSwitchTo(cxt);
+		Param	   *param = makeNode(Param);
+
+		param->paramtype = call->rettype;
+		fmgr_info_cxt(F_TO_JSONB, &call->to_jsonb, cxt);
+		fmgr_info_set_expr((Node *) makeFuncExpr(F_TO_JSONB, JSONBOID, list_make1(param), InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL),
+						   &call->to_jsonb);
+		MemoryContextSwitchTo(old);
+	}
+}
+
+static FunctionCall *
+get_call(GoyaBatch *b, Oid funcid, Oid role, Oid rettype)
+{
+	FunctionKey key = {funcid, role};
+	FunctionCall *call;
+	bool		found;
+
+	if (b->savepoints)
+	{
+		/* After an error the function's own state may be half made: nothing is kept from one call to the next. */
+		call = palloc0(sizeof(FunctionCall));
+		call->key = key;
+		call->rettype = rettype;
+		prepare_call(call, CurrentMemoryContext);
+		return call;
+	}
+	if (b->functions == NULL)
+	{
+		HASHCTL		ctl;
+
+		memset(&ctl, 0, sizeof(ctl));
+		ctl.keysize = sizeof(FunctionKey);
+		ctl.entrysize = sizeof(FunctionCall);
+		ctl.hcxt = b->cxt;
+		b->functions = hash_create("goya batch functions", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	call = hash_search(b->functions, &key, HASH_ENTER, &found);
+	if (!found)
+	{
+		memset(((char *) call) + sizeof(FunctionKey), 0, sizeof(FunctionCall) - sizeof(FunctionKey));
+		call->rettype = rettype;
+		prepare_call(call, b->cxt);
+	}
+	return call;
+}
+
+/* ----- as whom ----- */
+
+static Oid
+task_role(GoyaTask *task)
+{
+	if (OidIsValid(task->role))
+		return task->role;
+	task->role = get_role_oid(task->run_as, true);
+	if (!OidIsValid(task->role))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("role \"%s\", which the task runs as, does not exist", task->run_as)));
+	if (!goya_guc_allow_superuser_tasks && (superuser_arg(task->role) || has_bypassrls_privilege(task->role)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("tasks of role \"%s\" are refused", task->run_as),
+				 errdetail("It is a superuser or bypasses row-level security.")));
+	return task->role;
+}
+
+/*
+ * Forget what one owner's SQL may have left in the session.  In a transaction, not inside a user's function.
+ */
+void
+goya_node_sql_scrub(void)
+{
+	DropAllPreparedStatements();
+	ResetTempTableNamespace();
+	ResetSequenceCaches();
+	LockReleaseAll(USER_LOCKMETHOD, true);
+}
+
+static void
+scrub_on_change(GoyaBatch *b, GoyaTask *task)
+{
+	if (b->scrub_role != InvalidOid && (b->scrub_role != task->role || !goya_uuid_equal(&b->scrub_tenant, &task->tenant)))
+		goya_node_sql_scrub();
+	b->scrub_role = task->role;
+	b->scrub_tenant = task->tenant;
+}
+
+/* ----- the call ----- */
+
+static Jsonb *
+convert_result(FunctionCall *call, Datum value, bool isnull)
+{
+	if (isnull || call->rettype == VOIDOID)
+		return goya_json_null();
+	if (call->rettype == JSONBOID)
+		return DatumGetJsonbPCopy(value);
+	return DatumGetJsonbP(FunctionCall1(&call->to_jsonb, value));
+}
+
+static Jsonb *
+invoke(FunctionCall *call, Jsonb *input)
+{
+	LOCAL_FCINFO(fcinfo, 1);
+	PgStat_FunctionCallUsage usage;
+	Datum		value;
+
+	InitFunctionCallInfoData(*fcinfo, &call->flinfo, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = JsonbPGetDatum(input);
+	fcinfo->args[0].isnull = false;
+	pgstat_init_function_usage(fcinfo, &usage);
+	value = FunctionCallInvoke(fcinfo);
+	pgstat_end_function_usage(&usage, true);
+	return convert_result(call, value, fcinfo->isnull);
+}
+
+/*
+ * Call the function as the task's role.  On error nothing is restored here: the (sub)transaction's abort does.
+ */
+static Jsonb *
+call_as_owner(GoyaBatch *b, const GoyaWork *w, Oid funcid, Oid rettype, Jsonb *input)
+{
+	GoyaTask   *task = w->task;
+	const GoyaNode *n = &task->plan->nodes[w->node];
+	FunctionCall *call = get_call(b, funcid, task->role, rettype);
+	Jsonb	   *result;
+
+	goya_executor_show(&task->id, n->key, w->item);
+	if (n->timeout_ms > 0)
+		enable_timeout_after(STATEMENT_TIMEOUT, (int) Min(n->timeout_ms, INT_MAX));
+	PushActiveSnapshot(GetTransactionSnapshot());
+	result = invoke(call, input);
+	PopActiveSnapshot();
+	AfterTriggerFireDeferred();
+	if (n->timeout_ms > 0)
+		disable_timeout(STATEMENT_TIMEOUT, false);
+	goya_executor_show_none();
+	CommandCounterIncrement();
+	return result;
+}
+
+static Oid
+check_function(GoyaTask *task, const GoyaNode *n, Oid *rettype)
+{
+	Oid			funcid = find_function(n->function, rettype);
+	AclResult	acl;
+
+#if PG_VERSION_NUM >= 160000
+	acl = object_aclcheck(ProcedureRelationId, funcid, task->role, ACL_EXECUTE);
+#else
+	acl = pg_proc_aclcheck(funcid, task->role, ACL_EXECUTE);
+#endif
+	if (acl != ACLCHECK_OK)
+		aclcheck_error(acl, OBJECT_FUNCTION, n->function);
+	return funcid;
+}
+
+static bool
+must_run_alone(GoyaBatch *b, Oid funcid)
+{
+	int			usec = goya_function_usec(funcid);
+
+	if (b->mode == GOYA_BATCH_ALONE && b->n_runs == 0)
+		return false;			/* it does */
+	return usec < 0 || usec > goya_guc_batch_time * 1000 / 4;
+}
+
+void
+goya_node_run_sql(GoyaBatch *b, const GoyaWork *w)
+{
+	GoyaTask   *task = w->task;
+	const GoyaNode *n = &task->plan->nodes[w->node];
+	TimestampTz started = GetCurrentTimestamp();
+	GoyaNodeScope scope;
+	GoyaOutcome o = {.ok = true,.retry_after_ms = -1};
+	Jsonb	   *input;
+	Oid			userid;
+	int			sec_context;
+	int			guc_level;
+	Oid			funcid;
+	Oid			rettype;
+	instr_time	begin,
+				end;
+
+	(void) task_role(task);
+	scrub_on_change(b, task);
+	goya_scope_init(&scope, b, task, w->node, w->item);
+	input = goya_scope_input(&scope, w->node);
+
+	GetUserIdAndSecContext(&userid, &sec_context);
+	guc_level = NewGUCNestLevel();
+	SetUserIdAndSecContext(task->role, sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	goya_identity_pin(&task->tenant, task->role);
+	funcid = check_function(task, n, &rettype);
+	if (must_run_alone(b, funcid))
+		o.ok = false;
+	else
+	{
+		INSTR_TIME_SET_CURRENT(begin);
+		o.output = call_as_owner(b, w, funcid, rettype, input);
+		INSTR_TIME_SET_CURRENT(end);
+		INSTR_TIME_SUBTRACT(end, begin);
+		goya_function_measured(funcid, INSTR_TIME_GET_MICROSEC(end));
+	}
+	goya_identity_unpin();
+	AtEOXact_GUC(false, guc_level);
+	SetUserIdAndSecContext(userid, sec_context);
+
+	if (o.ok)
+		goya_advance_finish(b, w, &o, input, started, false);
+	else
+		goya_batch_queue(b, task, GOYA_LANE_ALONE, GOYA_VERB_RUN, w->node, w->item, w->attempt, 0);
+}

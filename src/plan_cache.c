@@ -1,0 +1,120 @@
+/*-------------------------------------------------------------------------
+ * plan_cache.c
+ *		Compiled plans of workflow revisions, cached per process.
+ *
+ * A revision never changes, so an entry never goes stale; it may only go unused.  Memory: one context per plan under "goya plans".
+ * Entries are thrown away between batches, all at once, when there are more than MAX_PLANS or their memory passes MAX_BYTES: users of
+ * an entry hold plain pointers for the length of a batch or call.
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+
+#include "goya.h"
+#include "json_util.h"
+#include "plan_cache.h"
+#include "store.h"
+
+#define MAX_PLANS 1000
+#define MAX_BYTES (64 * 1024 * 1024)
+
+typedef struct PlanKey
+{
+	pg_uuid_t	workflow;
+	int			revision;
+} PlanKey;
+
+typedef struct PlanEntry
+{
+	PlanKey		key;
+	GoyaRevision revision;
+} PlanEntry;
+
+static MemoryContext plans_context = NULL;
+static HTAB *plans = NULL;
+
+static void
+create_cache(void)
+{
+	HASHCTL		ctl;
+
+	plans_context = AllocSetContextCreate(TopMemoryContext, "goya plans", ALLOCSET_DEFAULT_SIZES);
+	memset(&ctl, 0, sizeof(ctl));
+	ctl.keysize = sizeof(PlanKey);
+	ctl.entrysize = sizeof(PlanEntry);
+	ctl.hcxt = plans_context;
+	plans = hash_create("goya plans", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+static bool
+compile(GoyaRevision *r, Jsonb *resolved)
+{
+	List	   *problems = NIL;
+	MemoryContext old;
+	char	   *error;
+
+	r->plan = goya_plan_compile(resolved, true, plans_context, NULL, &problems);
+	if (r->plan == NULL)
+	{
+		GoyaProblem *p = problems ? linitial(problems) : NULL;
+
+		ereport(WARNING,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("published revision %d of workflow %s does not compile: %s", r->revision, goya_uuid_text(&r->workflow),
+						p ? p->message : "no problem named")));
+		return false;
+	}
+	old = MemoryContextSwitchTo(r->plan->cxt);
+	r->resolved = goya_json_copy(resolved);
+	r->input_schema = r->plan->input_schema ? goya_schema_compile(r->plan->input_schema, &error) : NULL;
+	MemoryContextSwitchTo(old);
+	return true;
+}
+
+GoyaRevision *
+goya_plan_cache_get(const pg_uuid_t *workflow, int revision)
+{
+	PlanKey		key;
+	PlanEntry  *entry;
+	Datum		args[2];
+	Jsonb	   *resolved;
+	GoyaRevision made;
+
+	if (plans == NULL)
+		create_cache();
+	memset(&key, 0, sizeof(key));
+	key.workflow = *workflow;
+	key.revision = revision;
+	entry = hash_search(plans, &key, HASH_FIND, NULL);
+	if (entry != NULL)
+		return &entry->revision;
+
+	args[0] = UUIDPGetDatum(workflow);
+	args[1] = Int32GetDatum(revision);
+	goya_store_run(GOYA_STMT_LOAD_REVISION, args, NULL);
+	if (SPI_processed == 0)
+		return NULL;
+	resolved = goya_result_jsonb(0, 1, CurrentMemoryContext);
+	memset(&made, 0, sizeof(made));
+	made.workflow = *workflow;
+	made.revision = revision;
+	if (!compile(&made, resolved))
+		return NULL;
+	entry = hash_search(plans, &key, HASH_ENTER, NULL);
+	entry->revision = made;
+	return &entry->revision;
+}
+
+void
+goya_plan_cache_trim(void)
+{
+	if (plans == NULL)
+		return;
+	if (hash_get_num_entries(plans) <= MAX_PLANS && MemoryContextMemAllocated(plans_context, true) <= MAX_BYTES)
+		return;
+	MemoryContextDelete(plans_context);
+	plans_context = NULL;
+	plans = NULL;
+}

@@ -1,0 +1,342 @@
+/*-------------------------------------------------------------------------
+ * scope.c
+ *		Values for templates and expressions: where "input", "nodes.probe.output", "item" … come from while a batch runs.
+ *
+ * What a node reads is known from its plan, so it is loaded set-based before the node runs: for all claimed work at once, for inline
+ * successors only what is not in memory already.
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/json.h"
+
+#include "batch.h"
+#include "json_util.h"
+
+static GoyaValue *
+value_slot(GoyaBatch *b, GoyaTask *task, int node)
+{
+	if (task->values == NULL)
+		task->values = MemoryContextAllocZero(b->cxt, sizeof(GoyaValue) * task->plan->n_nodes);
+	return &task->values[node];
+}
+
+static const Oid value_columns[] = {UUIDOID, TEXTOID};
+
+static void
+want_value(GoyaBatch *b, GoyaRows *rows, GoyaTask *task, int node)
+{
+	GoyaValue  *v = value_slot(b, task, node);
+
+	if (v->known)
+		return;
+	v->known = true;			/* or absent: asked for once */
+	v->status = GOYA_RUN_PENDING;
+	goya_rows_add(rows);
+	goya_rows_uuid(rows, 0, &task->id);
+	goya_rows_text(rows, 1, task->plan->nodes[node].key);
+}
+
+static void
+want_refs(GoyaBatch *b, GoyaRows *rows, GoyaTask *task, const GoyaRefs *refs)
+{
+	ListCell   *lc;
+
+	foreach(lc, refs->nodes)
+		want_value(b, rows, task, lfirst_int(lc));
+	if (refs->all_nodes)
+		for (int i = 0; i < task->plan->n_listed; i++)
+			want_value(b, rows, task, i);
+}
+
+static GoyaRunStatus
+parse_status(const char *name)
+{
+	for (int i = 0; i <= GOYA_RUN_COMPENSATED; i++)
+		if (strcmp(name, goya_run_status_name(i)) == 0)
+			return i;
+	return GOYA_RUN_PENDING;
+}
+
+static void
+fetch_values(GoyaBatch *b, GoyaRows *rows)
+{
+	GoyaStoreScope scope;
+
+	if (rows->n == 0)
+		return;
+	goya_store_enter(&scope);
+	goya_rows_run(GOYA_STMT_LOAD_VALUES, rows);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		pg_uuid_t	id = goya_result_uuid(i, 1);
+		GoyaTask   *task = goya_batch_task(b, &id);
+		int			node = goya_plan_node_index(task->plan, goya_result_text(i, 2, b->cxt));
+		GoyaValue  *v;
+
+		if (node < 0)
+			continue;
+		v = value_slot(b, task, node);
+		v->status = parse_status(goya_result_text(i, 3, b->cxt));
+		v->output = goya_result_jsonb(i, 4, b->cxt);
+		v->error = goya_result_jsonb(i, 5, b->cxt);
+	}
+	goya_store_leave(&scope);
+}
+
+static void
+load_contexts(GoyaBatch *b)
+{
+	GoyaRows   *rows = goya_rows_create(1, value_columns);
+	GoyaStoreScope scope;
+
+	for (int i = 0; i < b->n_tasks; i++)
+	{
+		GoyaTask   *t = b->task_list[i];
+
+		if (t->plan != NULL && t->plan->has_context && t->context == NULL)
+		{
+			goya_rows_add(rows);
+			goya_rows_uuid(rows, 0, &t->id);
+		}
+	}
+	if (rows->n == 0)
+		return;
+	goya_store_enter(&scope);
+	goya_rows_run(GOYA_STMT_LOAD_CONTEXTS, rows);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		pg_uuid_t	id = goya_result_uuid(i, 1);
+
+		goya_batch_task(b, &id)->context = goya_result_jsonb(i, 2, b->cxt);
+	}
+	goya_store_leave(&scope);
+}
+
+void
+goya_scope_preload(GoyaBatch *b)
+{
+	GoyaRows   *rows = goya_rows_create(2, value_columns);
+
+	for (int i = b->work_head; i < b->work_tail; i++)
+	{
+		GoyaWork   *w = &b->work[i];
+
+		if (w->node >= 0 && w->task->plan != NULL && w->task->runnable)
+			want_refs(b, rows, w->task, &w->task->plan->nodes[w->node].refs);
+	}
+	fetch_values(b, rows);
+	load_contexts(b);
+}
+
+void
+goya_scope_load(GoyaBatch *b, GoyaTask *task, const GoyaRefs *refs)
+{
+	GoyaRows   *rows;
+
+	if (refs->nodes != NIL || refs->all_nodes)
+	{
+		rows = goya_rows_create(2, value_columns);
+		want_refs(b, rows, task, refs);
+		fetch_values(b, rows);
+	}
+	if (task->plan->has_context && task->context == NULL && (refs->roots & (GOYA_ROOT_BIT(GOYA_ROOT_VARS) | GOYA_ROOT_BIT(GOYA_ROOT_SHARED))))
+		load_contexts(b);
+}
+
+/* The array a map goes over: written as the map's own input when it started. */
+static Jsonb *
+map_items(GoyaBatch *b, GoyaTask *task, int map)
+{
+	GoyaValue  *v = value_slot(b, task, map);
+	GoyaStoreScope scope;
+	Datum		args[2];
+
+	if (v->items != NULL)
+		return v->items;
+	args[0] = UUIDPGetDatum(&task->id);
+	args[1] = CStringGetTextDatum(task->plan->nodes[map].key);
+	goya_store_enter(&scope);
+	goya_store_run(GOYA_STMT_LOAD_ITEMS, args, NULL);
+	if (SPI_processed > 0)
+		v->items = goya_result_jsonb(0, 1, b->cxt);
+	goya_store_leave(&scope);
+	return v->items;
+}
+
+static Jsonb *
+asset_value(GoyaBatch *b, GoyaTask *task)
+{
+	GoyaStoreScope scope;
+	Datum		args[2];
+
+	if (!task->has_asset || task->asset_json != NULL)
+		return task->asset_json;
+	args[0] = UUIDPGetDatum(&task->asset);
+	args[1] = UUIDPGetDatum(&task->tenant);
+	goya_store_enter(&scope);
+	goya_store_run(GOYA_STMT_LOAD_ASSET, args, NULL);
+	if (SPI_processed > 0)
+		task->asset_json = goya_result_jsonb(0, 1, b->cxt);
+	goya_store_leave(&scope);
+	return task->asset_json;
+}
+
+static Jsonb *
+task_value(GoyaBatch *b, GoyaTask *task)
+{
+	MemoryContext old;
+	GoyaJsonObject o;
+
+	if (task->task_json != NULL)
+		return task->task_json;
+	old = MemoryContextSwitchTo(b->cxt);
+	goya_json_object_start(&o);
+	goya_json_add_text(&o, "id", goya_uuid_text(&task->id));
+	goya_json_add_text(&o, "workflow_id", goya_uuid_text(&task->workflow));
+	goya_json_add_int(&o, "revision", task->revision);
+	goya_json_add_text(&o, "trace_id", task->trace_id);
+	goya_json_add_text(&o, "run_as", task->run_as);
+	goya_json_add_text(&o, "created_by", task->created_by);
+	if (task->has_asset)
+		goya_json_add_text(&o, "asset_id", goya_uuid_text(&task->asset));
+	goya_json_add_int(&o, "priority", task->priority);
+	goya_json_add_int(&o, "depth", task->depth);
+	goya_json_add_text(&o, "created_at", JsonEncodeDateTime(NULL, TimestampTzGetDatum(task->created_at), TIMESTAMPTZOID, NULL));
+	task->task_json = goya_json_object_finish(&o);
+	MemoryContextSwitchTo(old);
+	return task->task_json;
+}
+
+static Jsonb *
+node_value(GoyaBatch *b, GoyaTask *task, int node)
+{
+	GoyaValue  *v = value_slot(b, task, node);
+	GoyaJsonObject o;
+
+	if (!v->known)
+	{
+		GoyaRefs	one = {0};
+
+		one.nodes = list_make1_int(node);
+		goya_scope_load(b, task, &one);
+	}
+	if (v->status == GOYA_RUN_PENDING)
+		return NULL;
+	goya_json_object_start(&o);
+	goya_json_add(&o, "output", v->output);
+	goya_json_add(&o, "error", v->error);
+	goya_json_add_text(&o, "status", goya_run_status_name(v->status));
+	return goya_json_object_finish(&o);
+}
+
+static Jsonb *
+scope_value(GoyaScope *scope, GoyaRoot root, int node)
+{
+	GoyaNodeScope *s = (GoyaNodeScope *) scope;
+	GoyaTask   *t = s->task;
+
+	switch (root)
+	{
+		case GOYA_ROOT_INPUT:
+			return t->input;
+		case GOYA_ROOT_ASSET:
+			return asset_value(s->batch, t);
+		case GOYA_ROOT_NODES:
+			return node_value(s->batch, t, node);
+		case GOYA_ROOT_VARS:
+			return goya_json_get(t->context, "vars");
+		case GOYA_ROOT_SHARED:
+			return goya_json_get(t->context, "shared");
+		case GOYA_ROOT_ITEM:
+			return s->item_value;
+		case GOYA_ROOT_INDEX:
+			return s->has_item ? goya_json_from_int(s->item) : NULL;
+		case GOYA_ROOT_TASK:
+			return task_value(s->batch, t);
+		case GOYA_ROOT_TRIGGER:
+			return t->trigger;
+		case GOYA_ROOT_PARAMS:
+			return s->params;
+		case GOYA_ROOT_OUTPUT:
+			return s->output;
+		default:
+			return NULL;
+	}
+}
+
+static const char *
+scope_node_key(GoyaScope *scope, int node)
+{
+	return ((GoyaNodeScope *) scope)->task->plan->nodes[node].key;
+}
+
+/*
+ * A scope for one node (and item).  For the body of a map it knows the element; for a compensation, output is that of the undone node.
+ */
+void
+goya_scope_init(GoyaNodeScope *s, GoyaBatch *b, GoyaTask *task, int node, int item)
+{
+	memset(s, 0, sizeof(*s));
+	s->scope.value = scope_value;
+	s->scope.node_key = scope_node_key;
+	s->batch = b;
+	s->task = task;
+	s->item = item;
+	if (node >= 0 && task->plan->nodes[node].owner >= 0)
+	{
+		const GoyaNode *n = &task->plan->nodes[node];
+
+		if (n->is_compensation)
+		{
+			Jsonb	   *undone = node_value(b, task, n->owner);
+
+			s->output = goya_json_get(undone, "output");
+		}
+		else
+		{
+			s->has_item = true;
+			s->item_value = goya_json_array_get(map_items(b, task, n->owner), item);
+		}
+	}
+}
+
+/* The output that the edge's source left. */
+static Jsonb *
+upstream_output(GoyaNodeScope *s, const GoyaNode *n, int i)
+{
+	int			from = s->task->plan->edges[n->in_edges[i]].from;
+	GoyaValue  *v;
+
+	(void) node_value(s->batch, s->task, from);
+	v = value_slot(s->batch, s->task, from);
+	return v->status == GOYA_RUN_FAILED ? v->error : v->output;
+}
+
+Jsonb *
+goya_scope_input(GoyaNodeScope *s, int node)
+{
+	const GoyaNode *n = &s->task->plan->nodes[node];
+	GoyaJsonObject o;
+
+	if (n->input != NULL)
+		return goya_template_eval(n->input, &s->scope);
+	if (n->is_compensation)
+		return s->output ? s->output : goya_json_null();
+	if (s->has_item)
+		return s->item_value ? s->item_value : goya_json_null();
+	if (n->n_in == 0)
+		return s->task->input;
+	if (n->n_in == 1)
+	{
+		Jsonb	   *output = upstream_output(s, n, 0);
+
+		return output ? output : goya_json_null();
+	}
+	goya_json_object_start(&o);
+	for (int i = 0; i < n->n_in; i++)
+		goya_json_add(&o, s->task->plan->nodes[s->task->plan->edges[n->in_edges[i]].from].key, upstream_output(s, n, i));
+	return goya_json_object_finish(&o);
+}

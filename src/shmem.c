@@ -1,0 +1,606 @@
+/*-------------------------------------------------------------------------
+ * shmem.c
+ *		Shared memory and wake-ups.  See shmem.h for what lives here and src/README.md for the lock table.
+ *
+ * Locking: goya_shared->lock (one LWLock) protects which slots are used and by whom.  What an executor runs now is under its slot's
+ * spinlock.  Counters and the fair queue's clocks are atomics.  Order: LWLock, then spinlock; never the other way round.
+ *
+ * Wake-ups: a transaction that makes work sets bits; the one transaction callback of the backend acts on them after commit, so that
+ * who is woken sees the rows.  A wake-up can be lost only with the process that owed it (a crash restarts everything and everybody
+ * looks at the tables) or in a prepared transaction (the engine's poll finds it).
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "access/xact.h"
+#include "common/hashfn.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/proc.h"
+#include "storage/shmem.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/wait_event.h"
+
+#include "goya.h"
+#include "guc.h"
+#include "shmem.h"
+
+GoyaShared *goya_shared = NULL;
+GoyaExecutorSlot *goya_my_executor = NULL;
+GoyaEngineSlot *goya_my_engine = NULL;
+void		(*goya_interrupt_transfers_hook) (const pg_uuid_t *task) = NULL;
+
+static shmem_startup_hook_type previous_startup_hook = NULL;
+static shmem_request_hook_type previous_request_hook = NULL;
+
+/* What this transaction owes at commit. */
+static uint32 pending_wake = 0;
+static List *pending_announcements = NIL;	/* pg_uuid_t*, in TopTransactionContext */
+
+static Size
+shared_size(void)
+{
+	return add_size(offsetof(GoyaShared, engines), mul_size(goya_guc_max_databases, sizeof(GoyaEngineSlot)));
+}
+
+static void
+request_shared_memory(void)
+{
+	if (previous_request_hook)
+		previous_request_hook();
+	RequestAddinShmemSpace(shared_size());
+	RequestNamedLWLockTranche("goya", 1);
+}
+
+static void
+startup_shared_memory(void)
+{
+	bool		found;
+
+	if (previous_startup_hook)
+		previous_startup_hook();
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	goya_shared = ShmemInitStruct("goya", shared_size(), &found);
+	if (!found)
+	{
+		memset(goya_shared, 0, shared_size());
+		goya_shared->lock = &GetNamedLWLockTranche("goya")->lock;
+		goya_shared->n_engines = goya_guc_max_databases;
+		pg_atomic_init_u32(&goya_shared->n_waiters, 0);
+		for (int i = 0; i < GOYA_WAITER_SLOTS; i++)
+			ConditionVariableInit(&goya_shared->waiters[i]);
+		for (int i = 0; i < GOYA_TENANT_SLOTS; i++)
+			pg_atomic_init_u64(&goya_shared->tenant_last[i], 0);
+		for (int i = 0; i < GOYA_FUNCTION_SLOTS; i++)
+		{
+			pg_atomic_init_u64(&goya_shared->functions[i].key, 0);
+			pg_atomic_init_u32(&goya_shared->functions[i].usec, 0);
+		}
+		for (int i = 0; i < GOYA_MAX_EXECUTOR_SLOTS; i++)
+		{
+			SpinLockInit(&goya_shared->executors[i].mutex);
+			pg_atomic_init_u32(&goya_shared->executors[i].idle, 0);
+		}
+		for (int i = 0; i < goya_shared->n_engines; i++)
+		{
+			GoyaEngineSlot *slot = &goya_shared->engines[i];
+
+			SpinLockInit(&slot->mutex);
+			pg_atomic_init_u32(&slot->wanted, GOYA_WAKE_ALL);
+			pg_atomic_init_u64(&slot->queue_head, 0);
+			pg_atomic_init_u64(&slot->batches, 0);
+			pg_atomic_init_u64(&slot->node_runs, 0);
+			pg_atomic_init_u32(&slot->transfers, 0);
+			pg_atomic_init_u32(&slot->alone, 0);
+		}
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+void
+goya_shmem_init(void)
+{
+	previous_request_hook = shmem_request_hook;
+	shmem_request_hook = request_shared_memory;
+	previous_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = startup_shared_memory;
+}
+
+/* ----- engines ----- */
+
+GoyaEngineSlot *
+goya_shmem_engine(Oid dboid, bool create)
+{
+	GoyaEngineSlot *result = NULL;
+	GoyaEngineSlot *unused = NULL;
+
+	if (goya_shared == NULL)
+		return NULL;
+	LWLockAcquire(goya_shared->lock, create ? LW_EXCLUSIVE : LW_SHARED);
+	for (int i = 0; i < goya_shared->n_engines; i++)
+	{
+		GoyaEngineSlot *slot = &goya_shared->engines[i];
+
+		if (slot->state != GOYA_ENGINE_FREE && slot->dboid == dboid)
+		{
+			result = slot;
+			break;
+		}
+		if (slot->state == GOYA_ENGINE_FREE && unused == NULL)
+			unused = slot;
+	}
+	if (result == NULL && create && unused != NULL)
+	{
+		result = unused;
+		result->dboid = dboid;
+		result->state = GOYA_ENGINE_WANTED;
+		result->pid = 0;
+		result->latch = NULL;
+		result->failures = 0;
+		result->not_before = 0;
+		result->detail[0] = '\0';
+		pg_atomic_write_u32(&result->wanted, GOYA_WAKE_ALL);
+		pg_atomic_write_u64(&result->queue_head, 0);
+	}
+	LWLockRelease(goya_shared->lock);
+	return result;
+}
+
+void
+goya_shmem_engine_detail(GoyaEngineSlot *slot, const char *detail)
+{
+	SpinLockAcquire(&slot->mutex);
+	strlcpy(slot->detail, detail, sizeof(slot->detail));
+	SpinLockRelease(&slot->mutex);
+}
+
+/* ----- wake-ups ----- */
+
+void
+goya_wake_launcher(void)
+{
+	if (goya_shared == NULL)
+		return;
+	LWLockAcquire(goya_shared->lock, LW_SHARED);
+	if (goya_shared->launcher_latch)
+		SetLatch(goya_shared->launcher_latch);
+	LWLockRelease(goya_shared->lock);
+}
+
+/*
+ * Wake an idle executor for executors' work; the engine for its own, and when no executor is idle.
+ */
+void
+goya_wake_now(Oid dboid, uint32 bits)
+{
+	GoyaEngineSlot *slot;
+
+	if (goya_shared == NULL || bits == 0)
+		return;
+	slot = goya_shmem_engine(dboid, false);
+	LWLockAcquire(goya_shared->lock, LW_SHARED);
+	if (bits & GOYA_WAKE_EXECUTORS)
+	{
+		for (int i = 0; i < GOYA_MAX_EXECUTOR_SLOTS; i++)
+		{
+			GoyaExecutorSlot *e = &goya_shared->executors[i];
+
+			if (e->pid != 0 && e->dboid == dboid && e->latch != NULL && pg_atomic_exchange_u32(&e->idle, 0) == 1)
+			{
+				SetLatch(e->latch);
+				bits &= ~GOYA_WAKE_EXECUTORS;
+				break;
+			}
+		}
+	}
+	if (slot != NULL && bits != 0)
+	{
+		pg_atomic_fetch_or_u32(&slot->wanted, bits);
+		if (slot->latch != NULL)
+			SetLatch(slot->latch);
+	}
+	if ((slot == NULL || slot->pid == 0) && goya_shared->launcher_latch != NULL)
+		SetLatch(goya_shared->launcher_latch);	/* no engine: the launcher looks why */
+	LWLockRelease(goya_shared->lock);
+}
+
+void
+goya_wake_at_commit(uint32 bits)
+{
+	pending_wake |= bits;
+}
+
+static ConditionVariable *
+waiter_slot(const pg_uuid_t *task)
+{
+	return &goya_shared->waiters[hash_bytes(task->data, UUID_LEN) % GOYA_WAITER_SLOTS];
+}
+
+void
+goya_announce_at_commit(const pg_uuid_t *task)
+{
+	MemoryContext old;
+	pg_uuid_t  *copy;
+
+	if (goya_shared == NULL)
+		return;
+	old = MemoryContextSwitchTo(TopTransactionContext);
+	copy = palloc(sizeof(pg_uuid_t));
+	*copy = *task;
+	pending_announcements = lappend(pending_announcements, copy);
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Wait until the task is announced (or another one with the same hash: the caller looks at the table anyway).
+ */
+bool
+goya_wait_announcement(const pg_uuid_t *task, long timeout_ms)
+{
+	ConditionVariable *cv = waiter_slot(task);
+	bool		timed_out;
+
+	ConditionVariablePrepareToSleep(cv);
+	timed_out = ConditionVariableTimedSleep(cv, timeout_ms, PG_WAIT_EXTENSION);
+	return !timed_out;
+}
+
+static void
+at_transaction_end(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+			if (goya_shared != NULL)
+			{
+				ListCell   *lc;
+
+				foreach(lc, pending_announcements)
+					ConditionVariableBroadcast(waiter_slot(lfirst(lc)));
+				if (pending_wake != 0 && goya_guc_wake_by_latch)
+					goya_wake_now(MyDatabaseId, pending_wake);
+			}
+			/* FALLTHROUGH */
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			pending_wake = 0;
+			pending_announcements = NIL;
+			break;
+		default:
+			break;
+	}
+}
+
+void
+goya_shmem_register_callbacks(void)
+{
+	RegisterXactCallback(at_transaction_end, NULL);
+}
+
+/* ----- executors ----- */
+
+static void
+detach_executor(int code, Datum arg)
+{
+	GoyaExecutorSlot *slot = goya_my_executor;
+
+	if (slot == NULL)
+		return;
+	LWLockAcquire(goya_shared->lock, LW_EXCLUSIVE);
+	slot->pid = 0;
+	slot->latch = NULL;
+	slot->busy = false;
+	pg_atomic_write_u32(&slot->idle, 0);
+	LWLockRelease(goya_shared->lock);
+	goya_my_executor = NULL;
+}
+
+GoyaExecutorSlot *
+goya_shmem_executor_attach(void)
+{
+	LWLockAcquire(goya_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < GOYA_MAX_EXECUTOR_SLOTS && goya_my_executor == NULL; i++)
+	{
+		GoyaExecutorSlot *slot = &goya_shared->executors[i];
+
+		if (slot->pid == 0)
+		{
+			slot->pid = MyProcPid;
+			slot->dboid = MyDatabaseId;
+			slot->latch = MyLatch;
+			slot->busy = false;
+			slot->interrupted = false;
+			slot->batches = slot->node_runs = 0;
+			pg_atomic_write_u32(&slot->idle, 0);
+			goya_my_executor = slot;
+		}
+	}
+	LWLockRelease(goya_shared->lock);
+	if (goya_my_executor != NULL)
+		before_shmem_exit(detach_executor, 0);
+	return goya_my_executor;
+}
+
+void
+goya_executor_show(const pg_uuid_t *task, const char *node, int item)
+{
+	GoyaExecutorSlot *slot = goya_my_executor;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (slot == NULL)
+		return;
+	SpinLockAcquire(&slot->mutex);
+	slot->busy = true;
+	slot->interrupted = false;
+	slot->task = *task;
+	strlcpy(slot->node, node, GOYA_NODE_NAME_LEN);
+	slot->item = item;
+	slot->since = now;
+	SpinLockRelease(&slot->mutex);
+}
+
+void
+goya_executor_show_none(void)
+{
+	GoyaExecutorSlot *slot = goya_my_executor;
+
+	if (slot == NULL)
+		return;
+	SpinLockAcquire(&slot->mutex);
+	slot->busy = false;
+	SpinLockRelease(&slot->mutex);
+}
+
+bool
+goya_executor_was_interrupted(void)
+{
+	bool		result;
+
+	SpinLockAcquire(&goya_my_executor->mutex);
+	result = goya_my_executor->interrupted;
+	SpinLockRelease(&goya_my_executor->mutex);
+	return result;
+}
+
+/*
+ * Cancel what runs for a task.  The signal may arrive when the executor has just gone on to another node: that one is run again,
+ * because nobody asked for its cancellation (executor.c), so a stray signal costs time and nothing else.
+ */
+void
+goya_shmem_interrupt_task(const pg_uuid_t *task)
+{
+	if (goya_shared == NULL)
+		return;
+	if (goya_interrupt_transfers_hook)
+		goya_interrupt_transfers_hook(task);
+	LWLockAcquire(goya_shared->lock, LW_SHARED);
+	for (int i = 0; i < GOYA_MAX_EXECUTOR_SLOTS; i++)
+	{
+		GoyaExecutorSlot *slot = &goya_shared->executors[i];
+		bool		hit;
+
+		if (slot->pid == 0 || slot->dboid != MyDatabaseId)
+			continue;
+		SpinLockAcquire(&slot->mutex);
+		hit = slot->busy && goya_uuid_equal(&slot->task, task);
+		if (hit)
+			slot->interrupted = true;
+		SpinLockRelease(&slot->mutex);
+		if (hit)
+			kill(slot->pid, SIGINT);
+	}
+	LWLockRelease(goya_shared->lock);
+}
+
+/* ----- the fair queue ----- */
+
+/* Rank: 15 bits of inverted priority above 48 bits of virtual time; one node run of weight one is 1000 units of time. */
+#define RANK_UNIT 1000
+#define RANK_TIME_BITS 48
+#define RANK_TIME(rank) ((uint64) (rank) & ((UINT64CONST(1) << RANK_TIME_BITS) - 1))
+
+int64
+goya_rank_next(Oid dboid, const pg_uuid_t *tenant, int priority, int units)
+{
+	uint64		time = 0;
+	uint64		head = 0;
+
+	if (goya_shared != NULL)
+	{
+		GoyaEngineSlot *slot = goya_shmem_engine(dboid, false);
+		pg_atomic_uint64 *last = &goya_shared->tenant_last[hash_bytes(tenant->data, UUID_LEN) % GOYA_TENANT_SLOTS];
+		uint64		seen = pg_atomic_read_u64(last);
+
+		if (slot != NULL)
+			head = pg_atomic_read_u64(&slot->queue_head);
+		do
+			time = Max(seen, head) + (uint64) units * RANK_UNIT;
+		while (!pg_atomic_compare_exchange_u64(last, &seen, time));
+	}
+	priority = Min(Max(priority, -100), 100);
+	return ((int64) (100 - priority) << RANK_TIME_BITS) | (int64) RANK_TIME(time);
+}
+
+void
+goya_rank_served(Oid dboid, int64 rank)
+{
+	GoyaEngineSlot *slot = goya_shmem_engine(dboid, false);
+	uint64		time = RANK_TIME(rank);
+	uint64		seen;
+
+	if (slot == NULL)
+		return;
+	seen = pg_atomic_read_u64(&slot->queue_head);
+	while (seen < time && !pg_atomic_compare_exchange_u64(&slot->queue_head, &seen, time))
+		;
+}
+
+/* ----- speed of functions ----- */
+
+static GoyaFunctionSpeed *
+function_slot(Oid funcid, uint64 *key)
+{
+	*key = ((uint64) MyDatabaseId << 32) | funcid;
+	return &goya_shared->functions[hash_bytes((unsigned char *) key, sizeof(*key)) % GOYA_FUNCTION_SLOTS];
+}
+
+int
+goya_function_usec(Oid funcid)
+{
+	uint64		key;
+	GoyaFunctionSpeed *f = function_slot(funcid, &key);
+
+	return pg_atomic_read_u64(&f->key) == key ? (int) pg_atomic_read_u32(&f->usec) : -1;
+}
+
+/* A moving average; a collision of two functions only makes one of them look unmeasured. */
+void
+goya_function_measured(Oid funcid, uint64 usec)
+{
+	uint64		key;
+	GoyaFunctionSpeed *f = function_slot(funcid, &key);
+	uint32		value = (uint32) Min(usec, 1000000000);
+
+	if (pg_atomic_read_u64(&f->key) == key)
+		value = (pg_atomic_read_u32(&f->usec) / 8) * 7 + value / 8;
+	else
+		pg_atomic_write_u64(&f->key, key);
+	pg_atomic_write_u32(&f->usec, value);
+}
+
+/* ----- SQL ----- */
+
+PG_FUNCTION_INFO_V1(goya_preloaded_sql);
+Datum
+goya_preloaded_sql(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(goya_shared != NULL);
+}
+
+PG_FUNCTION_INFO_V1(goya_wake_sql);
+Datum
+goya_wake_sql(PG_FUNCTION_ARGS)
+{
+	goya_wake_at_commit(GOYA_WAKE_ALL);
+	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(goya_rank_next_sql);
+Datum
+goya_rank_next_sql(PG_FUNCTION_ARGS)
+{
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(goya_rank_next(MyDatabaseId, PG_GETARG_UUID_P(0), PG_GETARG_INT32(1), PG_GETARG_INT32(2)));
+}
+
+PG_FUNCTION_INFO_V1(goya_announce_sql);
+Datum
+goya_announce_sql(PG_FUNCTION_ARGS)
+{
+	goya_announce_at_commit(PG_GETARG_UUID_P(0));
+	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(goya_wait_announcement_sql);
+Datum
+goya_wait_announcement_sql(PG_FUNCTION_ARGS)
+{
+	goya_require_preload();
+	PG_RETURN_BOOL(goya_wait_announcement(PG_GETARG_UUID_P(0), Min(Max(PG_GETARG_INT32(1), 0), 60000)));
+}
+
+PG_FUNCTION_INFO_V1(goya_interrupt_task_sql);
+Datum
+goya_interrupt_task_sql(PG_FUNCTION_ARGS)
+{
+	goya_shmem_interrupt_task(PG_GETARG_UUID_P(0));
+	PG_RETURN_VOID();
+}
+
+static void
+put_engine(ReturnSetInfo *rsinfo, GoyaEngineSlot *slot)
+{
+	static const char *const names[] = {"free", "wanted", "starting", "running", "paused"};
+	Datum		values[11] = {0};
+	bool		nulls[11];
+	char		detail[sizeof(slot->detail)];
+
+	memset(nulls, true, sizeof(nulls));
+	SpinLockAcquire(&slot->mutex);
+	memcpy(detail, slot->detail, sizeof(detail));
+	SpinLockRelease(&slot->mutex);
+	values[0] = CStringGetTextDatum("engine");
+	values[1] = Int32GetDatum(slot->pid);
+	values[2] = CStringGetTextDatum(names[slot->state]);
+	values[6] = TimestampTzGetDatum(slot->started_at);
+	values[7] = Int64GetDatum(pg_atomic_read_u64(&slot->batches));
+	values[8] = Int64GetDatum(pg_atomic_read_u64(&slot->node_runs));
+	values[9] = Int32GetDatum(pg_atomic_read_u32(&slot->transfers));
+	values[10] = CStringGetTextDatum(detail[0] ? detail : slot->listening ? "listening" : "");
+	nulls[0] = nulls[1] = nulls[2] = nulls[7] = nulls[8] = nulls[9] = nulls[10] = false;
+	nulls[6] = slot->started_at == 0;
+	nulls[1] = slot->pid == 0;
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+static void
+put_executor(ReturnSetInfo *rsinfo, GoyaExecutorSlot *slot)
+{
+	Datum		values[11] = {0};
+	bool		nulls[11];
+	GoyaExecutorSlot copy;
+
+	SpinLockAcquire(&slot->mutex);
+	memcpy(&copy, slot, sizeof(copy));
+	SpinLockRelease(&slot->mutex);
+	memset(nulls, true, sizeof(nulls));
+	values[0] = CStringGetTextDatum("executor");
+	values[1] = Int32GetDatum(copy.pid);
+	values[2] = CStringGetTextDatum(copy.busy ? "running" : "idle");
+	values[3] = UUIDPGetDatum(&copy.task);
+	values[4] = CStringGetTextDatum(copy.node);
+	values[5] = Int32GetDatum(copy.item);
+	values[6] = TimestampTzGetDatum(copy.since);
+	values[7] = Int64GetDatum(copy.batches);
+	values[8] = Int64GetDatum(copy.node_runs);
+	nulls[0] = nulls[1] = nulls[2] = nulls[7] = nulls[8] = false;
+	nulls[3] = nulls[4] = nulls[5] = nulls[6] = !copy.busy;
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+PG_FUNCTION_INFO_V1(goya_activity_sql);
+Datum
+goya_activity_sql(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (goya_shared == NULL)
+		return (Datum) 0;
+	LWLockAcquire(goya_shared->lock, LW_SHARED);
+	if (goya_shared->launcher_pid != 0)
+	{
+		Datum		values[11] = {0};
+		bool		nulls[11];
+
+		memset(nulls, true, sizeof(nulls));
+		values[0] = CStringGetTextDatum("launcher");
+		values[1] = Int32GetDatum(goya_shared->launcher_pid);
+		values[2] = CStringGetTextDatum("running");
+		nulls[0] = nulls[1] = nulls[2] = false;
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	for (int i = 0; i < goya_shared->n_engines; i++)
+		if (goya_shared->engines[i].state != GOYA_ENGINE_FREE && goya_shared->engines[i].dboid == MyDatabaseId)
+			put_engine(rsinfo, &goya_shared->engines[i]);
+	for (int i = 0; i < GOYA_MAX_EXECUTOR_SLOTS; i++)
+		if (goya_shared->executors[i].pid != 0 && goya_shared->executors[i].dboid == MyDatabaseId)
+			put_executor(rsinfo, &goya_shared->executors[i]);
+	LWLockRelease(goya_shared->lock);
+	return (Datum) 0;
+}

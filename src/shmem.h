@@ -1,0 +1,140 @@
+/*-------------------------------------------------------------------------
+ * shmem.h
+ *		Shared memory: who runs, what they do now, wake-ups, the fair queue's clock, waiting sessions.
+ *
+ * Nothing here is the truth about work - the tables are.  All of it may vanish in a crash restart.
+ *-------------------------------------------------------------------------
+ */
+#ifndef GOYA_SHMEM_H
+#define GOYA_SHMEM_H
+
+#include "postgres.h"
+#include "port/atomics.h"
+#include "storage/condition_variable.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "storage/spin.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#define GOYA_MAX_EXECUTOR_SLOTS 64
+#define GOYA_NODE_NAME_LEN		64
+#define GOYA_WAITER_SLOTS		128
+#define GOYA_TENANT_SLOTS		4096
+#define GOYA_FUNCTION_SLOTS		1024
+
+/* Why an engine is woken: bits of GoyaEngineSlot.wanted. */
+#define GOYA_WAKE_TRANSFERS 0x01	/* rows in the engine's lane */
+#define GOYA_WAKE_EXECUTORS 0x02	/* rows for executors and nobody idle */
+#define GOYA_WAKE_EVENTS	0x04
+#define GOYA_WAKE_TIMERS	0x08
+#define GOYA_WAKE_CANCELS	0x10
+#define GOYA_WAKE_TRIGGERS	0x20	/* triggers or channels changed */
+#define GOYA_WAKE_ALL		0xff
+
+typedef enum GoyaEngineState
+{
+	GOYA_ENGINE_FREE,			/* slot unused */
+	GOYA_ENGINE_WANTED,			/* the launcher should start one (now or after backoff) */
+	GOYA_ENGINE_STARTING,
+	GOYA_ENGINE_RUNNING,
+	GOYA_ENGINE_PAUSED,			/* a restored copy, or no extension: look again later */
+} GoyaEngineState;
+
+/* One per database with goya.  state, pid, latch, failures, not_before: under goya_shared->lock. */
+typedef struct GoyaEngineSlot
+{
+	Oid			dboid;
+	GoyaEngineState state;
+	pid_t		pid;
+	Latch	   *latch;
+	int			failures;		/* starts that ended in failure since the last good one */
+	TimestampTz not_before;		/* backoff */
+	TimestampTz started_at;
+	int			executors;		/* registered and not yet ended, kept by the engine */
+	pg_atomic_uint32 wanted;	/* GOYA_WAKE_ bits */
+	pg_atomic_uint64 queue_head;	/* newest virtual time handed to an executor */
+	pg_atomic_uint64 batches;
+	pg_atomic_uint64 node_runs;
+	pg_atomic_uint32 transfers; /* in flight */
+	pg_atomic_uint32 alone;		/* executors that run a slow function now */
+	slock_t		mutex;			/* protects detail */
+	char		detail[128];	/* what is wrong, shown by goya.activity */
+	bool		listening;
+} GoyaEngineSlot;
+
+/* One per executor.  pid, dboid, latch under goya_shared->lock; the rest under mutex. */
+typedef struct GoyaExecutorSlot
+{
+	Oid			dboid;
+	pid_t		pid;			/* 0: free */
+	Latch	   *latch;
+	pg_atomic_uint32 idle;
+	slock_t		mutex;
+	bool		busy;			/* task, node, item are of the node that runs now */
+	pg_uuid_t	task;
+	char		node[GOYA_NODE_NAME_LEN];
+	int			item;
+	TimestampTz since;
+	bool		interrupted;	/* somebody cancelled what it ran */
+	uint64		batches;
+	uint64		node_runs;
+} GoyaExecutorSlot;
+
+typedef struct GoyaFunctionSpeed
+{
+	pg_atomic_uint64 key;		/* database and function oid; 0: free */
+	pg_atomic_uint32 usec;		/* moving average of one call */
+} GoyaFunctionSpeed;
+
+typedef struct GoyaShared
+{
+	LWLock	   *lock;
+	pid_t		launcher_pid;
+	Latch	   *launcher_latch;
+	ConditionVariable waiters[GOYA_WAITER_SLOTS];	/* sessions in wait_for_task, by task id */
+	pg_atomic_uint32 n_waiters;
+	pg_atomic_uint64 tenant_last[GOYA_TENANT_SLOTS];	/* fair queueing: newest virtual time given to a tenant (by hash) */
+	GoyaFunctionSpeed functions[GOYA_FUNCTION_SLOTS];
+	GoyaExecutorSlot executors[GOYA_MAX_EXECUTOR_SLOTS];
+	int			n_engines;
+	GoyaEngineSlot engines[FLEXIBLE_ARRAY_MEMBER];
+} GoyaShared;
+
+extern GoyaShared *goya_shared; /* NULL: not preloaded */
+extern GoyaExecutorSlot *goya_my_executor;
+extern GoyaEngineSlot *goya_my_engine;
+
+/* Set by the engine: aborts its own transfers of a task.  Called from goya_shmem_interrupt_task in that process. */
+extern void (*goya_interrupt_transfers_hook) (const pg_uuid_t *task);
+
+extern void goya_shmem_init(void);	/* from _PG_init while preloading: hooks */
+extern void goya_shmem_register_callbacks(void);	/* from _PG_init: the one commit callback of this backend */
+
+/* Engines. */
+extern GoyaEngineSlot *goya_shmem_engine(Oid dboid, bool create);	/* NULL: none, or no slot left */
+extern void goya_shmem_engine_detail(GoyaEngineSlot *slot, const char *detail);
+
+/* Wake-ups.  _at_commit sets flags for the commit callback; _now acts. */
+extern void goya_wake_at_commit(uint32 bits);
+extern void goya_wake_now(Oid dboid, uint32 bits);
+extern void goya_wake_launcher(void);
+extern void goya_announce_at_commit(const pg_uuid_t *task);
+extern bool goya_wait_announcement(const pg_uuid_t *task, long timeout_ms);
+
+/* Executors. */
+extern GoyaExecutorSlot *goya_shmem_executor_attach(void);	/* NULL: no slot */
+extern void goya_executor_show(const pg_uuid_t *task, const char *node, int item);	/* now running */
+extern void goya_executor_show_none(void);
+extern bool goya_executor_was_interrupted(void);
+extern void goya_shmem_interrupt_task(const pg_uuid_t *task);
+
+/* The fair queue. */
+extern int64 goya_rank_next(Oid dboid, const pg_uuid_t *tenant, int priority, int units);
+extern void goya_rank_served(Oid dboid, int64 rank);
+
+/* Speed of SQL functions, shared by executors: microseconds, or -1 when not measured. */
+extern int	goya_function_usec(Oid funcid);
+extern void goya_function_measured(Oid funcid, uint64 usec);
+
+#endif

@@ -1,0 +1,475 @@
+/*-------------------------------------------------------------------------
+ * store.c
+ *		Every SQL statement that goya's C code runs itself, and how it runs them.
+ *
+ * Statements run as goya_owner with search_path pg_catalog, pg_temp (identity.c), as plans prepared once per process with generic
+ * plans: hot statements must not change their plan with the statistics of the day.  They are set-based: a batch gives its rows as
+ * arrays, one per column.
+ *
+ * What must hold: locks are taken in the order ready rows (skip locked), tasks by id, joins and maps, holds by id, wallets by id.
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+#include "goya.h"
+#include "store.h"
+
+typedef struct StatementText
+{
+	const char *sql;
+	int			nargs;
+	Oid			args[GOYA_MAX_COLUMNS];
+} StatementText;
+
+/* A copy of another cluster or database, not adopted, keeps everything paused. */
+#define NOT_A_COPY \
+	"NOT EXISTS (SELECT FROM goya_private.engine WHERE system_id <> $3 AND NOT adopted)"
+
+static const StatementText statements[GOYA_N_STATEMENTS] = {
+	[GOYA_STMT_CLAIM] = {
+		"DELETE FROM goya_private.ready WHERE ctid = ANY (ARRAY("
+		" SELECT ctid FROM goya_private.ready WHERE lane = $1 AND " NOT_A_COPY
+		" ORDER BY lane, rank LIMIT $2 FOR UPDATE SKIP LOCKED))"
+		" RETURNING task_id, node, item, attempt, verb, rank, tries",
+	3, {INT2OID, INT4OID, TEXTOID}},
+	[GOYA_STMT_LOAD_TASKS] = {
+		"SELECT t.id, t.tenant_id, t.workflow_id, t.revision, t.status::text, t.run_as::text, t.paused, t.failing, t.input, t.asset_id,"
+		" t.trigger, t.trace_id, t.created_at, t.priority, t.depth, t.hold_id IS NOT NULL, t.parent_task_id, t.parent_node, t.parent_item,"
+		" tn.status = 'active', EXISTS (SELECT FROM goya_private.cancel_requests c WHERE c.task_id = t.id), t.created_by"
+		" FROM unnest($1) AS u(id) JOIN goya.tasks t ON t.id = u.id LEFT JOIN goya.tenants tn ON tn.id = t.tenant_id",
+	1, {UUIDARRAYOID}},
+	[GOYA_STMT_LOCK_TASKS] = {
+		"SELECT id, status::text, paused, failing, active, waiting, last_seq, done_nodes, started_at IS NOT NULL"
+		" FROM goya.tasks WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE",
+	1, {UUIDARRAYOID}},
+	[GOYA_STMT_LOAD_VALUES] = {
+		"SELECT n.task_id, n.node, n.status::text, n.output, n.error FROM unnest($1, $2) AS u(task_id, node)"
+		" JOIN goya.node_runs n ON n.task_id = u.task_id AND n.node = u.node AND n.item = 0"
+		" WHERE n.status IN ('succeeded', 'failed', 'skipped', 'compensated') ORDER BY n.attempt",
+	2, {UUIDARRAYOID, TEXTARRAYOID}},
+	[GOYA_STMT_LOAD_ITEMS] = {
+		"SELECT n.input -> 'items' FROM goya.node_runs n WHERE n.task_id = $1 AND n.node = $2 AND n.item = 0 ORDER BY n.attempt DESC LIMIT 1",
+	2, {UUIDOID, TEXTOID}},
+	[GOYA_STMT_LOAD_CONTEXTS] = {
+		"SELECT task_id, state FROM goya.task_contexts WHERE task_id = ANY ($1)", 1, {UUIDARRAYOID}},
+	[GOYA_STMT_LOAD_ASSET] = {
+		"SELECT pg_catalog.to_jsonb(a) - 'content' FROM goya.assets a WHERE a.id = $1 AND a.tenant_id = $2", 2, {UUIDOID, UUIDOID}},
+	[GOYA_STMT_INSERT_RUNS] = {
+		"INSERT INTO goya.node_runs AS n (task_id, node, item, attempt, tenant_id, status, seq, started_seq, epoch, message, input, output,"
+		" error, cost, started_at, finished_at)"
+		" SELECT u.task_id, u.node, u.item, u.attempt, u.tenant_id, u.status::goya.node_run_status, u.seq, u.started_seq, u.epoch, u.message,"
+		" u.input, u.output, u.error, u.cost, u.started_at, u.finished_at"
+		" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
+		" AS u(task_id, node, item, attempt, tenant_id, status, seq, started_seq, epoch, message, input, output, error, cost, started_at, finished_at)"
+		" ON CONFLICT (task_id, node, item, attempt) DO UPDATE SET status = excluded.status, seq = excluded.seq,"
+		" started_seq = excluded.started_seq, epoch = excluded.epoch, message = excluded.message, started_at = excluded.started_at"
+		" WHERE n.status = 'ready'",
+		16, {UUIDARRAYOID, TEXTARRAYOID, INT4ARRAYOID, INT2ARRAYOID, UUIDARRAYOID, TEXTARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID,
+	TEXTARRAYOID, JSONBARRAYOID, JSONBARRAYOID, JSONBARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID}},
+	[GOYA_STMT_UPDATE_RUNS] = {
+		"UPDATE goya.node_runs n SET status = u.status::goya.node_run_status, seq = u.seq, message = u.message,"
+		" output = u.output, error = u.error, cost = u.cost, finished_at = u.finished_at"
+		" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+		" AS u(task_id, node, item, attempt, status, seq, message, output, error, cost, finished_at)"
+		" WHERE n.task_id = u.task_id AND n.node = u.node AND n.item = u.item AND n.attempt = u.attempt",
+		11, {UUIDARRAYOID, TEXTARRAYOID, INT4ARRAYOID, INT2ARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TEXTARRAYOID, JSONBARRAYOID, JSONBARRAYOID,
+	INT8ARRAYOID, TIMESTAMPTZARRAYOID}},
+	[GOYA_STMT_INSERT_READY] = {
+		"INSERT INTO goya_private.ready (rank, lane, verb, task_id, node, item, attempt) SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7)",
+	7, {INT8ARRAYOID, INT2ARRAYOID, INT2ARRAYOID, UUIDARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT2ARRAYOID}},
+	[GOYA_STMT_INSERT_PARKED] = {
+		"INSERT INTO goya_private.parked (rank, lane, verb, task_id, node, item, attempt, tries)"
+		" SELECT u.*, 0 FROM unnest($1, $2, $3, $4, $5, $6, $7) AS u",
+	7, {INT8ARRAYOID, INT2ARRAYOID, INT2ARRAYOID, UUIDARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT2ARRAYOID}},
+	[GOYA_STMT_INSERT_TIMERS] = {
+		"INSERT INTO goya_private.timers (rank, lane, verb, task_id, node, item, attempt, due) SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)",
+	8, {INT8ARRAYOID, INT2ARRAYOID, INT2ARRAYOID, UUIDARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT2ARRAYOID, TIMESTAMPTZARRAYOID}},
+	[GOYA_STMT_UPDATE_TASKS] = {
+		"UPDATE goya.tasks t SET status = u.status::goya.task_status, active = u.active, waiting = u.waiting, done_nodes = u.done,"
+		" last_seq = u.seq, started_seq = coalesce(t.started_seq, u.started_seq), started_at = coalesce(t.started_at, u.started_at),"
+		" finished_seq = u.finished_seq, finished_at = u.finished_at, progress = greatest(t.progress, u.progress), output = u.output,"
+		" error = coalesce(u.error, t.error), failing = u.failing"
+		" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+		" AS u(id, status, active, waiting, done, seq, started_seq, started_at, finished_seq, finished_at, progress, output, error, failing)"
+		" WHERE t.id = u.id",
+		14, {UUIDARRAYOID, TEXTARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID,
+	INT4ARRAYOID, TIMESTAMPTZARRAYOID, FLOAT4ARRAYOID, JSONBARRAYOID, JSONBARRAYOID, BOOLARRAYOID}},
+	[GOYA_STMT_LOG] = {
+		"INSERT INTO goya_private.task_log (task_id, seq, tenant_id, type, node, item, attempt, data)"
+		" SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)",
+	8, {UUIDARRAYOID, INT4ARRAYOID, UUIDARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, INT2ARRAYOID, JSONBARRAYOID}},
+	[GOYA_STMT_UPSERT_JOINS] = {
+		"INSERT INTO goya_private.joins AS j (task_id, node, fired, dead, failed) SELECT * FROM unnest($1, $2, $3, $4, $5)"
+		" ON CONFLICT (task_id, node) DO UPDATE SET fired = j.fired + excluded.fired, dead = j.dead + excluded.dead,"
+		" failed = j.failed + excluded.failed RETURNING task_id, node, fired, dead, failed, started",
+	5, {UUIDARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID}},
+	[GOYA_STMT_START_JOINS] = {
+		"UPDATE goya_private.joins j SET started = true FROM unnest($1, $2) AS u(task_id, node) WHERE j.task_id = u.task_id AND j.node = u.node",
+	2, {UUIDARRAYOID, INT4ARRAYOID}},
+	[GOYA_STMT_DELETE_JOINS] = {
+		"DELETE FROM goya_private.joins j USING unnest($1, $2) AS u(task_id, node) WHERE j.task_id = u.task_id AND j.node = u.node",
+	2, {UUIDARRAYOID, INT4ARRAYOID}},
+	[GOYA_STMT_INSERT_MAPS] = {
+		"INSERT INTO goya_private.maps (task_id, node, total, next_item) SELECT * FROM unnest($1, $2, $3, $4)"
+		" ON CONFLICT (task_id, node) DO UPDATE SET total = excluded.total, next_item = excluded.next_item, done = 0, failed = 0",
+	4, {UUIDARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID}},
+	[GOYA_STMT_UPDATE_MAPS] = {
+		"UPDATE goya_private.maps m SET done = m.done + u.done, failed = m.failed + u.failed, next_item = m.next_item + u.done + u.failed"
+		" FROM unnest($1, $2, $3, $4) AS u(task_id, node, done, failed) WHERE m.task_id = u.task_id AND m.node = u.node"
+		" RETURNING m.task_id, m.node, m.total, m.next_item, m.done, m.failed",
+	4, {UUIDARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID}},
+	[GOYA_STMT_DELETE_MAP] = {"DELETE FROM goya_private.maps WHERE task_id = $1 AND node = $2", 2, {UUIDOID, INT4OID}},
+	[GOYA_STMT_MAP_OUTPUT] = {
+		"SELECT coalesce(pg_catalog.jsonb_agg(i.output ORDER BY i.item), '[]') FROM (SELECT DISTINCT ON (n.item) n.item,"
+		" CASE WHEN n.status = 'succeeded' THEN n.output END AS output FROM goya.node_runs n"
+		" WHERE n.task_id = $1 AND n.node = $2 ORDER BY n.item, n.attempt DESC) i",
+	2, {UUIDOID, TEXTOID}},
+	[GOYA_STMT_FORGET_TASKS] = {
+		"WITH j AS (DELETE FROM goya_private.joins WHERE task_id = ANY ($1)) DELETE FROM goya_private.maps WHERE task_id = ANY ($1)",
+	1, {UUIDARRAYOID}},
+	[GOYA_STMT_RECORD_USAGE] = {
+		"SELECT ordinal, cost FROM goya_private.record_usage($1, $2, $3, $4, $5, $6)",
+	6, {UUIDARRAYOID, TEXTARRAYOID, INT4ARRAYOID, INT2ARRAYOID, TEXTARRAYOID, JSONBARRAYOID}},
+	[GOYA_STMT_SETTLE] = {"SELECT goya_private.settle_tasks($1)", 1, {UUIDARRAYOID}},
+	[GOYA_STMT_STORE_ARTIFACTS] = {"SELECT goya_private.store_artifacts($1)", 1, {JSONBOID}},
+	[GOYA_STMT_APPLY_CONTEXT] = {
+		"SELECT goya_private.apply_context($1, $2, $3, $4, $5)", 5, {UUIDOID, TEXTOID, INT4OID, JSONBOID, JSONBOID}},
+	[GOYA_STMT_OPEN_RUNS] = {
+		"SELECT u.ordinal::int, n.status::text, n.epoch, n.started_at, n.attempt"
+		" FROM unnest($1, $2, $3, $4) WITH ORDINALITY AS u(task_id, node, item, attempt, ordinal)"
+		" JOIN goya.node_runs n ON n.task_id = u.task_id AND n.node = u.node AND n.item = u.item"
+		" WHERE n.status IN ('waiting', 'running') AND (u.attempt IS NULL OR n.attempt = u.attempt)",
+	4, {UUIDARRAYOID, TEXTARRAYOID, INT4ARRAYOID, INT2ARRAYOID}},
+	[GOYA_STMT_TAKE_SIGNAL] = {
+		"UPDATE goya_private.signals SET consumed_by = $3 WHERE id = (SELECT id FROM goya_private.signals"
+		" WHERE task_id = $1 AND name = $2 AND consumed_by IS NULL ORDER BY id LIMIT 1) RETURNING payload",
+	3, {UUIDOID, TEXTOID, TEXTOID}},
+	[GOYA_STMT_INSERT_APPROVAL] = {
+		"INSERT INTO goya.approvals (task_id, node, item, attempt, tenant_id, message, form) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+	7, {UUIDOID, TEXTOID, INT4OID, INT2OID, UUIDOID, TEXTOID, JSONBOID}},
+	[GOYA_STMT_LOAD_APPROVAL] = {
+		"SELECT status, response, decided_by FROM goya.approvals WHERE task_id = $1 AND node = $2 AND item = $3 AND attempt = $4",
+	4, {UUIDOID, TEXTOID, INT4OID, INT2OID}},
+	[GOYA_STMT_EXPIRE_APPROVAL] = {
+		"UPDATE goya.approvals SET status = 'expired', decided_at = pg_catalog.clock_timestamp()"
+		" WHERE task_id = $1 AND node = $2 AND item = $3 AND attempt = $4 AND status = 'pending'",
+	4, {UUIDOID, TEXTOID, INT4OID, INT2OID}},
+	[GOYA_STMT_LOAD_CHILD] = {
+		"SELECT id, status::text, output, error FROM goya.tasks WHERE parent_task_id = $1 AND parent_node = $2 AND parent_item = $3"
+		" ORDER BY id DESC LIMIT 1",
+	3, {UUIDOID, INT4OID, INT4OID}},
+	[GOYA_STMT_END_TASK] = {
+		"SELECT goya_private.end_task($1, $2::goya.task_status, $3)", 3, {UUIDOID, TEXTOID, JSONBOID}},
+	[GOYA_STMT_PUBLISH_COMPLETED] = {"SELECT goya_private.publish_completed($1)", 1, {UUIDARRAYOID}},
+	[GOYA_STMT_COMPENSABLE] = {
+		"SELECT n.node FROM goya.node_runs n WHERE n.task_id = $1 AND n.item = 0 AND n.status = 'succeeded' AND NOT EXISTS"
+		" (SELECT FROM goya.node_runs c WHERE c.task_id = $1 AND c.node = n.node || '.compensate') ORDER BY n.seq DESC", 1, {UUIDOID}},
+	[GOYA_STMT_COMPENSATED] = {
+		"UPDATE goya.node_runs n SET status = 'compensated', seq = $3 WHERE n.task_id = $1 AND n.node = $2 AND n.item = 0 AND n.status = 'succeeded'",
+	3, {UUIDOID, TEXTOID, INT4OID}},
+	[GOYA_STMT_CANCEL_OPEN_RUNS] = {
+		"SELECT goya_private.cancel_open_runs($1)", 1, {UUIDOID}},
+	[GOYA_STMT_DUE_TIMERS] = {
+		"WITH due AS (DELETE FROM goya_private.timers WHERE ctid = ANY (ARRAY(SELECT ctid FROM goya_private.timers"
+		" WHERE due <= pg_catalog.clock_timestamp() AND NOT EXISTS (SELECT FROM goya_private.engine WHERE system_id <> $2 AND NOT adopted)"
+		" ORDER BY due LIMIT $1)) RETURNING *)"
+		" INSERT INTO goya_private.ready (rank, lane, verb, task_id, node, item, attempt)"
+		" SELECT rank, lane, verb, task_id, node, item, attempt FROM due RETURNING lane",
+	2, {INT4OID, TEXTOID}},
+	[GOYA_STMT_NEXT_TIMER] = {"SELECT due FROM goya_private.timers ORDER BY due LIMIT 1", 0, {0}},
+	[GOYA_STMT_DISPATCH_EVENTS] = {"SELECT goya_private.dispatch_events($1)", 1, {INT4OID}},
+	[GOYA_STMT_FIRE_INTERVALS] = {"SELECT goya_private.fire_intervals()", 0, {0}},
+	[GOYA_STMT_PROCESS_CANCELS] = {
+		"SELECT goya_private.process_cancels($1), (SELECT count(*) FROM goya_private.cancel_requests)::int", 1, {INT4OID}},
+	[GOYA_STMT_HAS_WORK] = {
+		"SELECT EXISTS (SELECT FROM goya_private.ready WHERE lane = 0), EXISTS (SELECT FROM goya_private.ready WHERE lane = 1),"
+		" EXISTS (SELECT FROM goya_private.ready WHERE lane = 2), EXISTS (SELECT FROM goya_private.ready WHERE lane = 3)", 0, {0}},
+	[GOYA_STMT_LOAD_REVISION] = {
+		"SELECT resolved FROM goya.workflow_revisions WHERE workflow_id = $1 AND revision = $2", 2, {UUIDOID, INT4OID}},
+	[GOYA_STMT_FIND_WORKFLOW] = {
+		"SELECT id, enabled, revision, visibility::text, owner_role::text, visible_roles::text[] FROM goya.workflows WHERE tenant_id = $1 AND name = $2",
+	2, {UUIDOID, TEXTOID}},
+	[GOYA_STMT_FIND_WORKFLOW_ID] = {
+		"SELECT id, enabled, revision, visibility::text, owner_role::text, visible_roles::text[] FROM goya.workflows WHERE tenant_id = $1 AND id = $2",
+	2, {UUIDOID, UUIDOID}},
+	[GOYA_STMT_START_EPOCH] = {
+		"INSERT INTO goya_private.engine AS e (system_id, epoch, started_at) VALUES ($1, 1, pg_catalog.clock_timestamp())"
+		" ON CONFLICT (system_id) DO UPDATE SET epoch = e.epoch + 1, started_at = excluded.started_at RETURNING epoch", 1, {TEXTOID}},
+	[GOYA_STMT_IS_COPY] = {
+		"SELECT EXISTS (SELECT FROM goya_private.engine WHERE system_id <> $1 AND NOT adopted)", 1, {TEXTOID}},
+	[GOYA_STMT_RECOVER_CALLS] = {
+		"SELECT n.task_id, n.node, n.item, n.attempt, n.started_at, n.epoch FROM goya.node_runs n WHERE n.status = 'running' AND n.epoch < $1 LIMIT 1000",
+	1, {INT4OID}},
+	[GOYA_STMT_LOST_CALLS] = {
+		"UPDATE goya.node_runs n SET status = 'ready', message = 'called again: its outcome was lost'"
+		" FROM unnest($1, $2, $3, $4) AS u(task_id, node, item, attempt)"
+		" WHERE n.task_id = u.task_id AND n.node = u.node AND n.item = u.item AND n.attempt = u.attempt AND n.status = 'running'",
+	4, {UUIDARRAYOID, TEXTARRAYOID, INT4ARRAYOID, INT2ARRAYOID}},
+	[GOYA_STMT_CHANNELS] = {"SELECT goya_private.notify_channels()", 0, {0}},
+	[GOYA_STMT_FIRE_CHANNEL] = {"SELECT goya_private.fire_channel($1, $2)", 2, {TEXTOID, TEXTOID}},
+	[GOYA_STMT_INSERT_TASK] = {
+		"INSERT INTO goya.tasks (id, tenant_id, workflow_id, revision, run_as, created_by, priority, depth, active, input, asset_id,"
+		" parent_task_id, parent_node, parent_item, trigger_id, trigger, trace_id, idempotency_key, max_cost, hold_id, run_at)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 1, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
+		20, {UUIDOID, UUIDOID, UUIDOID, INT4OID, NAMEOID, TEXTOID, INT2OID, INT2OID, JSONBOID, UUIDOID, UUIDOID, INT4OID, INT4OID, UUIDOID,
+	JSONBOID, TEXTOID, TEXTOID, INT8OID, UUIDOID, TIMESTAMPTZOID}},
+	[GOYA_STMT_INSERT_KEY] = {
+		"INSERT INTO goya_private.idempotency_keys (tenant_id, key, request_hash, task_id) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING RETURNING task_id",
+	4, {UUIDOID, TEXTOID, BYTEAOID, UUIDOID}},
+	[GOYA_STMT_FIND_KEY] = {
+		"SELECT task_id, request_hash = $3 FROM goya_private.idempotency_keys WHERE tenant_id = $1 AND key = $2", 3, {UUIDOID, TEXTOID, BYTEAOID}},
+	[GOYA_STMT_INIT_CONTEXT] = {
+		"SELECT goya_private.init_context($1, $2, $3, $4)", 4, {UUIDOID, UUIDOID, JSONBOID, JSONBOID}},
+	[GOYA_STMT_QUOTE] = {
+		"SELECT goya_private.quote_resolved($1, $2, pg_catalog.clock_timestamp())", 2, {UUIDOID, JSONBOID}},
+	[GOYA_STMT_HOLD] = {"SELECT goya_private.hold_for_task($1, $2, $3)", 3, {UUIDOID, UUIDOID, INT8OID}},
+	[GOYA_STMT_ASSET_EXISTS] = {"SELECT FROM goya.assets WHERE id = $1 AND tenant_id = $2", 2, {UUIDOID, UUIDOID}},
+};
+
+static SPIPlanPtr plans[GOYA_N_STATEMENTS];
+
+void
+goya_store_enter(GoyaStoreScope *scope)
+{
+	scope->caller = CurrentMemoryContext;
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	goya_owner_enter(&scope->owner);
+	MemoryContextSwitchTo(scope->caller);
+}
+
+void
+goya_store_leave(GoyaStoreScope *scope)
+{
+	goya_owner_leave(&scope->owner);
+	SPI_finish();
+	MemoryContextSwitchTo(scope->caller);
+}
+
+static SPIPlanPtr
+get_plan(GoyaStatement statement)
+{
+	const StatementText *text = &statements[statement];
+	SPIPlanPtr	plan = plans[statement];
+
+	if (plan != NULL)
+		return plan;
+	plan = SPI_prepare_cursor(text->sql, text->nargs, (Oid *) text->args, CURSOR_OPT_GENERIC_PLAN);
+	if (plan == NULL)
+		elog(ERROR, "could not prepare statement %d: %s", statement, SPI_result_code_string(SPI_result));
+	if (SPI_keepplan(plan) != 0)
+		elog(ERROR, "could not keep statement %d", statement);
+	plans[statement] = plan;
+	return plan;
+}
+
+void
+goya_store_run(GoyaStatement statement, Datum *args, const char *nulls)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	int			rc = SPI_execute_plan(get_plan(statement), args, nulls, false, 0);
+
+	if (rc < 0)
+		elog(ERROR, "statement %d failed: %s", statement, SPI_result_code_string(rc));
+	MemoryContextSwitchTo(caller);
+}
+
+/* ----- rows by column ----- */
+
+GoyaRows *
+goya_rows_create(int ncols, const Oid *types)
+{
+	GoyaRows   *rows = palloc0(sizeof(GoyaRows));
+
+	rows->ncols = ncols;
+	rows->max = 16;
+	for (int i = 0; i < ncols; i++)
+	{
+		rows->types[i] = types[i];
+		rows->values[i] = palloc(sizeof(Datum) * rows->max);
+		rows->nulls[i] = palloc(sizeof(bool) * rows->max);
+	}
+	return rows;
+}
+
+void
+goya_rows_add(GoyaRows *rows)
+{
+	if (rows->n == rows->max)
+	{
+		rows->max *= 2;
+		for (int i = 0; i < rows->ncols; i++)
+		{
+			rows->values[i] = repalloc(rows->values[i], sizeof(Datum) * rows->max);
+			rows->nulls[i] = repalloc(rows->nulls[i], sizeof(bool) * rows->max);
+		}
+	}
+	for (int i = 0; i < rows->ncols; i++)
+	{
+		rows->values[i][rows->n] = (Datum) 0;
+		rows->nulls[i][rows->n] = true;
+	}
+	rows->n++;
+}
+
+static void
+set_column(GoyaRows *rows, int col, Datum value)
+{
+	rows->values[col][rows->n - 1] = value;
+	rows->nulls[col][rows->n - 1] = false;
+}
+
+void
+goya_rows_uuid(GoyaRows *rows, int col, const pg_uuid_t *value)
+{
+	set_column(rows, col, UUIDPGetDatum(value));
+}
+
+void
+goya_rows_text(GoyaRows *rows, int col, const char *value)
+{
+	if (value != NULL)
+		set_column(rows, col, CStringGetTextDatum(value));
+}
+
+void
+goya_rows_int4(GoyaRows *rows, int col, int32 value)
+{
+	set_column(rows, col, Int32GetDatum(value));
+}
+
+void
+goya_rows_int2(GoyaRows *rows, int col, int16 value)
+{
+	set_column(rows, col, Int16GetDatum(value));
+}
+
+void
+goya_rows_int8(GoyaRows *rows, int col, int64 value)
+{
+	set_column(rows, col, Int64GetDatum(value));
+}
+
+void
+goya_rows_float4(GoyaRows *rows, int col, float value)
+{
+	set_column(rows, col, Float4GetDatum(value));
+}
+
+void
+goya_rows_bool(GoyaRows *rows, int col, bool value)
+{
+	set_column(rows, col, BoolGetDatum(value));
+}
+
+void
+goya_rows_time(GoyaRows *rows, int col, TimestampTz value)
+{
+	if (value != 0)
+		set_column(rows, col, TimestampTzGetDatum(value));
+}
+
+void
+goya_rows_jsonb(GoyaRows *rows, int col, Jsonb *value)
+{
+	if (value != NULL)
+		set_column(rows, col, JsonbPGetDatum(value));
+}
+
+void
+goya_rows_run(GoyaStatement statement, GoyaRows *rows)
+{
+	Datum		args[GOYA_MAX_COLUMNS];
+	int			dims[1];
+	int			lower[1] = {1};
+
+	Assert(statements[statement].nargs == rows->ncols);
+	dims[0] = rows->n;
+	for (int i = 0; i < rows->ncols; i++)
+	{
+		int16		len;
+		bool		byval;
+		char		align;
+
+		get_typlenbyvalalign(rows->types[i], &len, &byval, &align);
+		args[i] = PointerGetDatum(construct_md_array(rows->values[i], rows->nulls[i], 1, dims, lower, rows->types[i], len, byval, align));
+	}
+	goya_store_run(statement, args, NULL);
+}
+
+/* ----- results ----- */
+
+bool
+goya_result_isnull(int row, int col)
+{
+	bool		isnull;
+
+	(void) SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, col, &isnull);
+	return isnull;
+}
+
+Datum
+goya_result_datum(int row, int col)
+{
+	bool		isnull;
+
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, col, &isnull);
+}
+
+pg_uuid_t
+goya_result_uuid(int row, int col)
+{
+	return *DatumGetUUIDP(goya_result_datum(row, col));
+}
+
+char *
+goya_result_text(int row, int col, MemoryContext cxt)
+{
+	MemoryContext old;
+	char	   *result;
+
+	if (goya_result_isnull(row, col))
+		return NULL;
+	old = MemoryContextSwitchTo(cxt);
+	result = TextDatumGetCString(goya_result_datum(row, col));
+	MemoryContextSwitchTo(old);
+	return result;
+}
+
+Jsonb *
+goya_result_jsonb(int row, int col, MemoryContext cxt)
+{
+	MemoryContext old;
+	Jsonb	   *result;
+
+	if (goya_result_isnull(row, col))
+		return NULL;
+	old = MemoryContextSwitchTo(cxt);
+	result = DatumGetJsonbPCopy(goya_result_datum(row, col));
+	MemoryContextSwitchTo(old);
+	return result;
+}
+
+int
+goya_result_int4(int row, int col)
+{
+	return DatumGetInt32(goya_result_datum(row, col));
+}
+
+int64
+goya_result_int8(int row, int col)
+{
+	return DatumGetInt64(goya_result_datum(row, col));
+}
+
+bool
+goya_result_bool(int row, int col)
+{
+	return DatumGetBool(goya_result_datum(row, col));
+}

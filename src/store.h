@@ -1,0 +1,129 @@
+/*-------------------------------------------------------------------------
+ * store.h
+ *		Every SQL statement that goya's C code runs itself, as cached plans, and column-wise rows to feed them.
+ *-------------------------------------------------------------------------
+ */
+#ifndef GOYA_STORE_H
+#define GOYA_STORE_H
+
+#include "postgres.h"
+#include "executor/spi.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "identity.h"
+
+typedef enum GoyaStatement
+{
+	GOYA_STMT_CLAIM,
+	GOYA_STMT_LOAD_TASKS,
+	GOYA_STMT_LOCK_TASKS,
+	GOYA_STMT_LOAD_VALUES,
+	GOYA_STMT_LOAD_ITEMS,
+	GOYA_STMT_LOAD_CONTEXTS,
+	GOYA_STMT_LOAD_ASSET,
+	GOYA_STMT_INSERT_RUNS,
+	GOYA_STMT_UPDATE_RUNS,
+	GOYA_STMT_INSERT_READY,
+	GOYA_STMT_INSERT_PARKED,
+	GOYA_STMT_INSERT_TIMERS,
+	GOYA_STMT_UPDATE_TASKS,
+	GOYA_STMT_LOG,
+	GOYA_STMT_UPSERT_JOINS,
+	GOYA_STMT_START_JOINS,
+	GOYA_STMT_DELETE_JOINS,
+	GOYA_STMT_INSERT_MAPS,
+	GOYA_STMT_UPDATE_MAPS,
+	GOYA_STMT_DELETE_MAP,
+	GOYA_STMT_MAP_OUTPUT,
+	GOYA_STMT_FORGET_TASKS,
+	GOYA_STMT_RECORD_USAGE,
+	GOYA_STMT_SETTLE,
+	GOYA_STMT_STORE_ARTIFACTS,
+	GOYA_STMT_APPLY_CONTEXT,
+	GOYA_STMT_OPEN_RUNS,
+	GOYA_STMT_TAKE_SIGNAL,
+	GOYA_STMT_INSERT_APPROVAL,
+	GOYA_STMT_LOAD_APPROVAL,
+	GOYA_STMT_EXPIRE_APPROVAL,
+	GOYA_STMT_LOAD_CHILD,
+	GOYA_STMT_END_TASK,
+	GOYA_STMT_PUBLISH_COMPLETED,
+	GOYA_STMT_COMPENSABLE,
+	GOYA_STMT_COMPENSATED,
+	GOYA_STMT_CANCEL_OPEN_RUNS,
+	GOYA_STMT_DUE_TIMERS,
+	GOYA_STMT_NEXT_TIMER,
+	GOYA_STMT_DISPATCH_EVENTS,
+	GOYA_STMT_FIRE_INTERVALS,
+	GOYA_STMT_PROCESS_CANCELS,
+	GOYA_STMT_HAS_WORK,
+	GOYA_STMT_START_EPOCH,
+	GOYA_STMT_IS_COPY,
+	GOYA_STMT_RECOVER_CALLS,
+	GOYA_STMT_LOST_CALLS,
+	GOYA_STMT_CHANNELS,
+	GOYA_STMT_FIRE_CHANNEL,
+	GOYA_STMT_LOAD_REVISION,
+	GOYA_STMT_FIND_WORKFLOW,
+	GOYA_STMT_FIND_WORKFLOW_ID,
+	GOYA_STMT_INSERT_TASK,
+	GOYA_STMT_INSERT_KEY,
+	GOYA_STMT_FIND_KEY,
+	GOYA_STMT_INIT_CONTEXT,
+	GOYA_STMT_QUOTE,
+	GOYA_STMT_HOLD,
+	GOYA_STMT_ASSET_EXISTS,
+	GOYA_N_STATEMENTS
+} GoyaStatement;
+
+/* Around a group of statements: SPI, identity goya_owner.  The caller's memory context stays current in between. */
+typedef struct GoyaStoreScope
+{
+	GoyaOwnerScope owner;
+	MemoryContext caller;
+} GoyaStoreScope;
+
+extern void goya_store_enter(GoyaStoreScope *scope);
+extern void goya_store_leave(GoyaStoreScope *scope);
+
+/* Run a statement between enter and leave; results in SPI_tuptable and SPI_processed.  nulls may be NULL. */
+extern void goya_store_run(GoyaStatement statement, Datum *args, const char *nulls);
+
+/* Rows by column, fed to a statement as arrays. */
+#define GOYA_MAX_COLUMNS 20
+typedef struct GoyaRows
+{
+	int			ncols;
+	Oid			types[GOYA_MAX_COLUMNS];	/* element types */
+	int			n;
+	int			max;
+	Datum	   *values[GOYA_MAX_COLUMNS];
+	bool	   *nulls[GOYA_MAX_COLUMNS];
+} GoyaRows;
+
+extern GoyaRows *goya_rows_create(int ncols, const Oid *types);
+extern void goya_rows_add(GoyaRows *rows);	/* a row of nulls; set its columns next */
+extern void goya_rows_uuid(GoyaRows *rows, int col, const pg_uuid_t *value);
+extern void goya_rows_text(GoyaRows *rows, int col, const char *value); /* NULL: null */
+extern void goya_rows_int4(GoyaRows *rows, int col, int32 value);
+extern void goya_rows_int2(GoyaRows *rows, int col, int16 value);
+extern void goya_rows_int8(GoyaRows *rows, int col, int64 value);
+extern void goya_rows_float4(GoyaRows *rows, int col, float value);
+extern void goya_rows_bool(GoyaRows *rows, int col, bool value);
+extern void goya_rows_time(GoyaRows *rows, int col, TimestampTz value); /* 0: null */
+extern void goya_rows_jsonb(GoyaRows *rows, int col, Jsonb *value); /* NULL: null */
+extern void goya_rows_run(GoyaStatement statement, GoyaRows *rows); /* columns become the statement's arguments, as arrays */
+
+/* Results of the last statement, copied into the given context. */
+extern bool goya_result_isnull(int row, int col);
+extern Datum goya_result_datum(int row, int col);	/* by value types */
+extern pg_uuid_t goya_result_uuid(int row, int col);
+extern char *goya_result_text(int row, int col, MemoryContext cxt);	/* NULL for null */
+extern Jsonb *goya_result_jsonb(int row, int col, MemoryContext cxt);	/* NULL for null */
+extern int	goya_result_int4(int row, int col);
+extern int64 goya_result_int8(int row, int col);
+extern bool goya_result_bool(int row, int col);
+
+#endif

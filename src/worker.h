@@ -1,0 +1,19 @@
+/* worker.h - what engine and executor have in common as background workers.  See worker.c. */
+#ifndef GOYA_WORKER_H
+#define GOYA_WORKER_H
+
+#include "postgres.h"
+
+extern bool goya_worker_start(const char *function, const char *what, Oid dboid, Oid role);
+extern void goya_worker_init(Oid dboid, const char *what);
+
+/* Transactions of goya's own work.  begin takes a snapshot; end commits, reports statistics and activity. */
+extern void goya_worker_begin(const char *activity);
+extern void goya_worker_commit(void);
+
+extern Oid	goya_worker_extension(void);
+
+/* After a caught error: report it (rate-limited), abort, clean up. */
+extern void goya_worker_abort(const char *doing);
+
+#endif
