@@ -108,6 +108,8 @@ clean_environment() {
 	unset http_proxy https_proxy all_proxy ftp_proxy no_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY
 	unset PGDATABASE PGHOST PGPORT PGUSER PGPASSWORD PGSERVICE PGOPTIONS PGDATA PGSSLMODE TEMP_CONFIG
 	unset LANGUAGE LC_ALL LC_MESSAGES
+	# Debian's own programs, not a shim in a home directory that the server's user cannot enter.
+	PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 	export LANG=C.UTF-8 TZ=UTC HOME=$RUN/home TMPDIR=/tmp
 	export PSQLRC=/dev/null PSQL_HISTORY=/dev/null PAGER=
 }

@@ -537,7 +537,7 @@ CREATE FUNCTION goya_private.fire_trigger(trigger_id uuid, due timestamptz) RETU
 #variable_conflict use_column
 DECLARE
     t       goya.triggers;
-    slot    timestamptz;
+    latest  timestamptz;
     started uuid;
 BEGIN
     -- Locked first and read then: an enabling or disabling that was under way is seen.
@@ -546,13 +546,13 @@ BEGIN
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
-    slot := coalesce((goya_private.cron_slots(t.schedule, due - interval '5 minutes', due, 1))[1], due);
-    IF slot <= t.last_slot THEN
-        RETURN (SELECT s.task_id FROM goya_private.trigger_slots s WHERE s.trigger_id = t.id AND s.slot = goya_private.slot_text(slot));
+    latest := coalesce((goya_private.cron_slots(t.schedule, due - interval '5 minutes', due, 1))[1], due);
+    IF latest <= t.last_slot THEN
+        RETURN (SELECT s.task_id FROM goya_private.trigger_slots s WHERE s.trigger_id = t.id AND s.slot = goya_private.slot_text(latest));
     END IF;
     started := goya_private.fire_slots(t, CASE WHEN t.missed = 'skip' THEN NULL
-        ELSE goya_private.cron_slots(t.schedule, t.last_slot, slot - interval '1 second', 100) END, slot);
-    UPDATE goya.triggers x SET last_slot = slot, next_due = goya_private.cron_next(t.schedule, slot) WHERE x.id = t.id;
+        ELSE goya_private.cron_slots(t.schedule, t.last_slot, latest - interval '1 second', 100) END, latest);
+    UPDATE goya.triggers x SET last_slot = latest, next_due = goya_private.cron_next(t.schedule, latest) WHERE x.id = t.id;
     RETURN started;
 END;
 $$;

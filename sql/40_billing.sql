@@ -487,7 +487,7 @@ $$;
 -- the array has elements when it is in the input. Compensations are listed with quantity 0: they run only when a task fails.
 CREATE FUNCTION goya_private.quote_lines(tenant_id uuid, resolved jsonb, input jsonb, at timestamptz,
     OUT node text, OUT price_name text, OUT unit text, OUT quantity numeric, OUT amount bigint, OUT currency text) RETURNS SETOF record
-    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     wallet_currency text := coalesce((SELECT w.currency FROM goya.wallets w WHERE w.tenant_id = quote_lines.tenant_id), 'USD');
@@ -882,7 +882,7 @@ balance + frozen = topped_up + granted + refunded - captured. What running tasks
 
 -- Every broken rule of money, one row each; none is what must be. One statement, so that it sees one moment.
 CREATE FUNCTION goya_private.check_billing(OUT code text, OUT detail text) RETURNS SETOF record
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET jit = off
     BEGIN ATOMIC
         WITH ledger AS MATERIALIZED (
             SELECT e.*, row_number() OVER w AS place, sum(e.amount) OVER w AS total,

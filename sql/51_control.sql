@@ -113,6 +113,7 @@ BEGIN
     IF FOUND THEN
         PERFORM goya_private.wake();
     END IF;
+    PERFORM goya_private.interrupt_task(cancel_open_runs.task_id);
     RETURN newest + open_runs;
 END;
 $$;
@@ -149,7 +150,7 @@ BEGIN
     END IF;
     newest := goya_private.cancel_open_runs(task.id) + 1;
     UPDATE goya.tasks t
-    SET status = end_task.status, error = end_task.error, finished_at = clock_timestamp(), finished_seq = newest, last_seq = newest,
+    SET status = end_task.status, error = coalesce(end_task.error, t.error), finished_at = clock_timestamp(), finished_seq = newest, last_seq = newest,
         active = 0, waiting = 0, paused = false, failing = false
     WHERE t.id = task.id;
     DELETE FROM goya_private.cancel_requests c WHERE c.task_id = task.id;

@@ -4,35 +4,6 @@
 CREATE FUNCTION goya_private.system_id() RETURNS text
     LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'goya_system_id_sql';
 
--- Publishes task_completed for tasks that succeeded, where an enabled trigger of the tenant wants it.
-CREATE FUNCTION goya_private.publish_completed(task_ids uuid[]) RETURNS void
-    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    IF NOT EXISTS (SELECT FROM goya.triggers WHERE enabled AND kind = 'event' AND event = 'task_completed') THEN
-        RETURN;
-    END IF;
-    PERFORM goya_private.publish_event(t.tenant_id, 'task_completed', t.id,
-                jsonb_build_object('task_id', t.id, 'workflow_id', t.workflow_id, 'status', t.status), t.id, t.depth::integer)
-        FROM goya.tasks t
-        WHERE t.id = ANY (task_ids)
-          AND EXISTS (SELECT FROM goya.triggers g WHERE g.tenant_id = t.tenant_id AND g.enabled AND g.kind = 'event' AND g.event = 'task_completed');
-END;
-$$;
-
--- A failing task begins to compensate: whatever else of it is open ends now. Its row is locked by the caller, who writes it.
-CREATE FUNCTION goya_private.cancel_open_runs(task_id uuid) RETURNS void
-    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    UPDATE goya.node_runs n SET status = 'cancelled', finished_at = clock_timestamp(), message = 'the task failed'
-        WHERE n.task_id = cancel_open_runs.task_id AND n.status IN ('pending', 'ready', 'running', 'waiting');
-    UPDATE goya.approvals a SET status = 'cancelled', decided_at = clock_timestamp()
-        WHERE a.task_id = cancel_open_runs.task_id AND a.status = 'pending';
-    DELETE FROM goya_private.joins j WHERE j.task_id = cancel_open_runs.task_id;
-    DELETE FROM goya_private.maps m WHERE m.task_id = cancel_open_runs.task_id;
-    PERFORM goya_private.interrupt_task(cancel_open_runs.task_id);
-END;
-$$;
-
 CREATE FUNCTION goya.adopt_copy() RETURNS integer
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE

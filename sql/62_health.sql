@@ -198,8 +198,7 @@ BEGIN
         CASE WHEN count(*) = 0 THEN 'This database is the one that ran before.' ELSE 'This database is a copy of another: everything is paused.' END,
         CASE WHEN count(*) > 0 THEN 'If the original no longer runs, SELECT goya.adopt_copy();' END
     FROM goya_private.engine e
-    WHERE NOT e.adopted AND e.system_id <> (SELECT s.system_identifier || '/' || d.oid FROM pg_control_system() s, pg_database d
-                                            WHERE d.datname = current_database());
+    WHERE NOT e.adopted AND e.system_id <> goya_private.system_id();
 
     RETURN QUERY SELECT 'role ' || w.name, CASE WHEN r.rolname IS NULL OR r.rolsuper OR r.rolbypassrls OR r.rolcreaterole OR w.login AND NOT r.rolcanlogin THEN 'error'
             WHEN w.login AND NOT has_database_privilege(w.name, current_database(), 'CONNECT') THEN 'error' ELSE 'ok' END,

@@ -75,6 +75,7 @@ DECLARE
         'refund', 'register_asset', 'release', 'report_progress', 'resume', 'retry', 'rollback_workflow', 'run', 'save_draft',
         'set_artifact_maturity', 'signal', 'update_artifact'];
     admins constant text[] := ARRAY[
+        'adopt_copy',
         'activate_tenant', 'add_member', 'check', 'create_tenant', 'grant_credit', 'health', 'register_authenticator', 'remove_member', 'set_price',
         'suspend_tenant', 'top_up', 'unregister_authenticator'];
     -- Internals that a view, a default or a policy runs as its reader; none of them says anything a reader may not know.

@@ -52,3 +52,6 @@ BEGIN
     END LOOP;
 END;
 $$;
+
+-- The launcher looks at once, not at its next turn.
+SELECT goya_private.wake();

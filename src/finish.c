@@ -118,6 +118,7 @@ compensate(GoyaBatch *b, GoyaTask *t)
 	{
 		args[0] = UUIDPGetDatum(&t->id);
 		goya_store_run(GOYA_STMT_CANCEL_OPEN_RUNS, args, NULL);
+		t->last_seq = Max(t->last_seq, goya_result_int4(0, 1));
 		t->failing = true;
 	}
 	t->active = 1;

@@ -309,13 +309,13 @@ SELECT count(*) FROM goya_private.trigger_slots WHERE trigger_id = :'nightly';
 -- pg_cron that goya may not use, and no pg_cron at all. (The name of the database is of no interest.)
 REVOKE USAGE ON SCHEMA cron FROM goya_owner;
 SET LOCAL ROLE regress_alice;
-SELECT replace(pg_temp.try($$ SELECT goya.create_trigger('one', 'nightly', 'cron', schedule => '30 2 * * *') $$), current_database(), '<database>');
+SELECT regexp_replace(pg_temp.try($$ SELECT goya.create_trigger('one', 'nightly', 'cron', schedule => '30 2 * * *') $$), '(["''])' || current_database() || '\1', '\1<database>\1', 'g');
 RESET ROLE;
 DROP EXTENSION pg_cron;
 SET LOCAL ROLE regress_alice;
-SELECT replace(pg_temp.try($$ SELECT goya.create_trigger('one', 'nightly', 'cron', schedule => '30 2 * * *') $$), current_database(), '<database>');
+SELECT regexp_replace(pg_temp.try($$ SELECT goya.create_trigger('one', 'nightly', 'cron', schedule => '30 2 * * *') $$), '(["''])' || current_database() || '\1', '\1<database>\1', 'g');
 SELECT goya.create_trigger('one', 'nightly', 'cron', schedule => '30 2 * * *', enabled => false) IS NOT NULL;
-SELECT replace(pg_temp.try($$ SELECT goya.enable_trigger('one', 'nightly') $$), current_database(), '<database>');
+SELECT regexp_replace(pg_temp.try($$ SELECT goya.enable_trigger('one', 'nightly') $$), '(["''])' || current_database() || '\1', '\1<database>\1', 'g');
 SELECT goya.drop_trigger('one', 'nightly');
 
 -- Who may.
