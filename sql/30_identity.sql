@@ -23,6 +23,12 @@ CREATE FUNCTION goya.is_admin() RETURNS boolean
 COMMENT ON FUNCTION goya.is_admin() IS
 'Tells whether the caller is a platform administrator: a superuser or a member of goya_admin, not through a front end''s claims.';
 
+-- The node run whose SQL is running now; nulls outside of tasks.
+CREATE FUNCTION goya_private.current_task(OUT task_id uuid, OUT node text, OUT item integer, OUT depth integer)
+    LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'goya_identity_run_sql';
+CREATE FUNCTION goya_private.in_task() RETURNS boolean
+    LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'goya_identity_in_task_sql';
+
 -- Wakes the engine and idle executors of this database when the transaction commits.
 CREATE FUNCTION goya_private.wake() RETURNS void
     LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'goya_wake_sql';

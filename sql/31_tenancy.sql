@@ -73,9 +73,12 @@ CREATE FUNCTION goya_private.role_may_see(role name, visibility goya.visibility,
         OR EXISTS (SELECT FROM goya.members m WHERE m.role_name = role_may_see.role AND m.access = 'admin')
 $$;
 
-CREATE FUNCTION goya_private.may_see(visibility goya.visibility, owner_role name, visible_roles name[]) RETURNS boolean
+-- May the caller. Of two end users of one front-end role each has its own private things: created_by tells whose, where that is known.
+CREATE FUNCTION goya_private.may_see(visibility goya.visibility, owner_role name, visible_roles name[], created_by text DEFAULT NULL) RETURNS boolean
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT goya_private.role_may_see(goya.current_caller(), may_see.visibility, may_see.owner_role, may_see.visible_roles)
+    SELECT coalesce(goya_private.role_may_see(goya.current_caller(), may_see.visibility,
+               CASE WHEN may_see.created_by IS NULL OR coalesce(goya.current_end_user(), may_see.created_by) = may_see.created_by
+                    THEN may_see.owner_role END, may_see.visible_roles), false)
         OR goya.is_admin()
 $$;
 

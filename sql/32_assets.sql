@@ -82,8 +82,8 @@ BEGIN
     WITH published AS (
         INSERT INTO goya.events (tenant_id, type, subject_id, data, task_id, depth)
         SELECT a.tenant_id, 'asset_done', a.id, jsonb_build_object('name', a.name, 'media_type', a.media_type, 'status', a.status),
-               a.task_id, a.depth
-        FROM after_update a WHERE a.id = ANY (ids)
+               coalesce(c.task_id, a.task_id), greatest(c.depth, a.depth)
+        FROM after_update a CROSS JOIN goya_private.current_task() c WHERE a.id = ANY (ids)
         ORDER BY a.id
         RETURNING id, tenant_id, type)
     INSERT INTO goya_private.event_queue (event_id)
@@ -145,6 +145,22 @@ CREATE TRIGGER assets_1_guard_update BEFORE UPDATE ON goya.assets FOR EACH ROW
                IS DISTINCT FROM (OLD.id, OLD.tenant_id, OLD.depth, OLD.task_id, OLD.node, OLD.item, OLD.created_at, OLD.owner_role, OLD.created_by)
                OR (NEW.visibility = 'public' AND OLD.visibility <> 'public')))
     EXECUTE FUNCTION goya_private.guard_asset();
+-- An asset that a node's SQL inserts comes from that node run: so that depth and own output limit what it may trigger.
+CREATE FUNCTION goya_private.mark_origin() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    origin record;
+BEGIN
+    SELECT c.task_id, c.node, c.item, c.depth INTO origin FROM goya_private.current_task() c;
+    NEW.task_id := origin.task_id;
+    NEW.node := origin.node;
+    NEW.item := origin.item;
+    NEW.depth := origin.depth;
+    RETURN NEW;
+END;
+$$;
+CREATE TRIGGER assets_2_origin BEFORE INSERT ON goya.assets FOR EACH ROW WHEN (NEW.task_id IS NULL AND goya_private.in_task())
+    EXECUTE FUNCTION goya_private.mark_origin();
 CREATE TRIGGER assets_2_bump BEFORE UPDATE ON goya.assets FOR EACH ROW EXECUTE FUNCTION goya_private.bump_row_version();
 CREATE TRIGGER assets_inserted AFTER INSERT ON goya.assets REFERENCING NEW TABLE AS inserted
     FOR EACH STATEMENT EXECUTE FUNCTION goya_private.publish_inserted_assets();
@@ -161,7 +177,7 @@ DECLARE
 BEGIN
     SELECT a.* INTO found_asset FROM goya.assets a
     WHERE a.id = find_asset.id
-      AND ((a.tenant_id = tenant AND goya_private.may_see(a.visibility, a.owner_role, a.visible_roles))
+      AND ((a.tenant_id = tenant AND goya_private.may_see(a.visibility, a.owner_role, a.visible_roles, a.created_by))
            OR (find_asset.reading AND a.visibility = 'public'));
     IF NOT FOUND THEN
         PERFORM goya_private.not_found('asset', find_asset.id::text, 'goya.search_assets lists what you can see.');
@@ -287,7 +303,7 @@ BEGIN
         || ' ORDER BY a.id DESC LIMIT $8';
     RETURN QUERY EXECUTE
         'SELECT * FROM ((SELECT a.* FROM goya.assets a WHERE a.tenant_id = $1'
-        ' AND (a.visibility IN (''tenant'', ''public'') OR goya_private.may_see(a.visibility, a.owner_role, a.visible_roles))' || wanted
+        ' AND (a.visibility IN (''tenant'', ''public'') OR goya_private.may_see(a.visibility, a.owner_role, a.visible_roles, a.created_by))' || wanted
         || ') UNION ALL (SELECT a.* FROM goya.assets a WHERE a.visibility = ''public'' AND a.tenant_id <> $1' || wanted
         || ')) found ORDER BY found.id DESC LIMIT $8'
         USING tenant, query, tags, metadata, media_type, status, after, limit_rows;
@@ -318,7 +334,7 @@ CREATE FUNCTION goya.derivation_tree(asset_id uuid, OUT depth integer, OUT asset
         FROM tree t
         JOIN goya.assets c ON c.parent_id = (t.asset).id AND c.tenant_id = (t.asset).tenant_id AND c.id <> ALL (t.path)
                           AND ((c.tenant_id = goya.current_tenant() AND (c.visibility IN ('tenant', 'public')
-                                OR goya_private.may_see(c.visibility, c.owner_role, c.visible_roles))) OR c.visibility = 'public')
+                                OR goya_private.may_see(c.visibility, c.owner_role, c.visible_roles, c.created_by))) OR c.visibility = 'public')
         WHERE t.level < 100
         WINDOW siblings AS (PARTITION BY t.path ORDER BY c.id))
     SELECT t.level, (t.asset).id, (t.asset).parent_id, (t.asset).name, (t.asset).media_type, (t.asset).task_id, (t.asset).node,

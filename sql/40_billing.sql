@@ -815,7 +815,7 @@ DECLARE
 BEGIN
     SELECT array_agg(h.id ORDER BY h.id) INTO hold_ids
     FROM (SELECT DISTINCT id FROM unnest(task_ids) u(id) ORDER BY 1) u
-         CROSS JOIN LATERAL (SELECT x.id FROM goya.holds x WHERE x.task_id = u.id AND x.status = 'open' FOR NO KEY UPDATE OFFSET 0) h;
+         CROSS JOIN LATERAL (SELECT x.id FROM goya.holds x WHERE x.task_id = u.id AND x.status <> 'settled' FOR NO KEY UPDATE OFFSET 0) h;
     IF hold_ids IS NULL THEN
         RETURN;
     END IF;

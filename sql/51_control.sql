@@ -118,17 +118,24 @@ BEGIN
 END;
 $$;
 
--- Tells the world, once per task and in the transaction that ended it.
+-- What the event task_completed says of a task.
+CREATE FUNCTION goya_private.completion(task goya.tasks) RETURNS jsonb
+    LANGUAGE sql STABLE AS
+    $$SELECT pg_catalog.jsonb_build_object('workflow_id', (task).workflow_id, 'status', (task).status, 'asset_id', (task).asset_id,
+                                           'trace_id', (task).trace_id, 'error', goya_private.brief_error((task).error))$$;
+
+-- Tells the world, once per task and in the transaction that ended it. On the path of every batch: two statements, however many tasks.
 CREATE FUNCTION goya_private.publish_completed(task_ids uuid[]) RETURNS void
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM goya_private.publish_event(t.tenant_id, 'task_completed', t.id,
-                jsonb_build_object('task_id', t.id, 'workflow_id', t.workflow_id, 'workflow', w.name, 'status', t.status,
-                                   'asset_id', t.asset_id, 'trace_id', t.trace_id, 'error', goya_private.brief_error(t.error)),
-                t.id, t.depth),
-            goya_private.announce(t.id)
-    FROM goya.tasks t LEFT JOIN goya.workflows w ON w.id = t.workflow_id
-    WHERE t.id = ANY (publish_completed.task_ids);
+    IF EXISTS (SELECT FROM goya.triggers g WHERE g.enabled AND g.kind = 'event' AND g.event = 'task_completed') THEN
+        PERFORM goya_private.publish_event(t.tenant_id, 'task_completed', t.id, goya_private.completion(t), t.id, t.depth)
+        FROM goya.tasks t WHERE t.id = ANY (publish_completed.task_ids);
+    ELSE
+        INSERT INTO goya.events (tenant_id, type, subject_id, data, task_id, depth)
+        SELECT t.tenant_id, 'task_completed', t.id, goya_private.completion(t), t.id, t.depth
+        FROM goya.tasks t WHERE t.id = ANY (publish_completed.task_ids);
+    END IF;
 END;
 $$;
 
@@ -161,6 +168,7 @@ BEGIN
         END IF;
     END IF;
     PERFORM goya_private.publish_completed(ARRAY[task.id]);
+    PERFORM goya_private.announce(task.id);
     PERFORM goya_private.settle_tasks(ARRAY[task.id]);
     RETURN true;
 END;

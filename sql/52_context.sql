@@ -117,7 +117,7 @@ BEGIN
         state := jsonb_set(state, ARRAY[declared.root, declared.key], given);
     END LOOP;
     INSERT INTO goya.task_contexts (task_id, tenant_id, version, state) VALUES (init_context.task_id, init_context.tenant_id, 0, state);
-    INSERT INTO goya.context_snapshots (task_id, version, tenant_id, state) VALUES (init_context.task_id, init_context.tenant_id, 0, state);
+    INSERT INTO goya.context_snapshots (task_id, version, tenant_id, state) VALUES (init_context.task_id, 0, init_context.tenant_id, state);
     RETURN state;
 END;
 $$;

@@ -105,7 +105,7 @@ CREATE FUNCTION goya_private.visible_activity(OUT process text, OUT pid integer,
 GRANT EXECUTE ON FUNCTION goya_private.visible_activity() TO goya_reader, goya_user, goya_admin;
 
 CREATE VIEW goya.activity WITH (security_invoker = true) AS
-    SELECT a.process, a.pid, a.state, a.task_id, a.workflow, a.node, a.item, a.since, clock_timestamp() - a.since AS running_for, a.detail
+    SELECT a.process, a.pid, a.state, a.task_id, a.workflow, a.node, a.item, a.since, statement_timestamp() - a.since AS running_for, a.detail
     FROM goya_private.visible_activity() a;
 COMMENT ON VIEW goya.activity IS
 'What goya does at this moment, from shared memory: node runs of your tenant, for administrators every goya process.
@@ -173,7 +173,7 @@ CREATE VIEW goya.task_summary WITH (security_invoker = true) AS
     SELECT t.id, w.name AS workflow, t.revision, t.status, t.paused, t.progress, t.message, t.error ->> 'message' AS error,
            goya_private.iso_time(t.created_at) AS created, goya_private.iso_time(t.started_at) AS started,
            goya_private.iso_time(t.finished_at) AS finished,
-           round(extract(epoch FROM coalesce(t.finished_at, clock_timestamp()) - coalesce(t.started_at, t.created_at)) * 1000)::bigint AS duration_ms,
+           round(extract(epoch FROM coalesce(t.finished_at, statement_timestamp()) - coalesce(t.started_at, t.created_at)) * 1000)::bigint AS duration_ms,
            n.succeeded, n.failed, n.skipped, n.open, n.retries, n.cost, t.priority, t.asset_id, t.parent_task_id, t.trigger_id, t.trace_id,
            t.created_by, t.run_as, t.tenant_id
     FROM goya.tasks t

@@ -166,13 +166,13 @@ CREATE FUNCTION goya_private.picture_states(task goya.tasks, definition jsonb, O
             GROUP BY i.node)
         SELECT n.place,
                coalesce(l.status::text, CASE WHEN i.seen > 0 THEN 'running' WHEN goya_private.is_terminal((task).status) THEN 'not run' ELSE 'pending' END),
-               concat_ws(' · ',
-                   CASE WHEN i.seen > 0 THEN format('%s of %s', i.succeeded, i.seen) END,
-                   CASE WHEN l.attempt > 1 THEN format('try %s', l.attempt) END,
-                   goya_private.format_ms(goya_private.elapsed_ms(l.started_at, l.finished_at))),
+               CASE WHEN i.seen > 0 THEN format('%s of %s', i.succeeded, i.seen)
+                    ELSE concat_ws(' · ', CASE WHEN l.attempt > 1 THEN format('try %s', l.attempt) END,
+                                   goya_private.format_ms(goya_private.elapsed_ms(l.started_at, l.finished_at))) END,
                concat_ws(E'\n', n.key || ' (' || n.kind || ')', nullif(n.calls, ''), coalesce(l.status::text, 'no run yet'),
                    CASE WHEN i.seen > 0 THEN format('items: %s seen, %s succeeded, %s failed', i.seen, i.succeeded, i.failed) END,
-                   goya_private.iso_time(l.started_at), l.error ->> 'code' || ' ' || (l.error ->> 'message'), l.message)
+                   concat_ws(', ', goya_private.iso_time(l.started_at), goya_private.format_ms(goya_private.elapsed_ms(l.started_at, l.finished_at))),
+                   l.error ->> 'code' || ' ' || (l.error ->> 'message'), l.message)
         FROM n LEFT JOIN latest l ON l.node = n.key
         LEFT JOIN items i ON n.kind = 'map' AND i.node = coalesce(n.node -> 'node' ->> 'key', n.key || '.item');
     END;

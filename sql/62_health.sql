@@ -38,7 +38,7 @@ CREATE FUNCTION goya_private.diagnose_waiting(task goya.tasks, definition jsonb,
                    WHEN 'map' THEN (SELECT format('%s of %s items have ended, %s of them failed.', m.done + m.failed, m.total, m.failed)
                                     FROM goya_private.maps m WHERE m.task_id = w.task_id AND m.node = w.place)
                    ELSE format('Since %s.', w.started_at) END
-               || coalesce(format(' Its time is over at %s.', w.due), ''),
+               || coalesce(' Its time is over at ' || w.due || '.', ''),
                CASE w.kind WHEN 'wait' THEN format('SELECT goya.signal(%L, %L);', w.task_id, w.spec ->> 'signal')
                            WHEN 'approval' THEN format('SELECT goya.approve(%L, %L, item => %s);', w.task_id, w.node, w.item)
                            WHEN 'workflow' THEN 'Diagnose the child task.' END
@@ -54,7 +54,8 @@ CREATE FUNCTION goya_private.diagnose_queue(task goya.tasks, definition jsonb, O
             SELECT q.*, coalesce(p.key, 'all roots') AS key,
                    (SELECT count(*) FROM goya_private.ready b WHERE b.lane = q.lane AND b.rank < q.rank) AS before
             FROM goya_private.ready q LEFT JOIN goya_private.plan_nodes(definition) p ON p.node = q.node
-            WHERE q.task_id = (task).id ORDER BY q.rank LIMIT 20)
+            WHERE q.task_id = (task).id AND NOT EXISTS (SELECT FROM goya_private.activity() a WHERE a.task_id = q.task_id AND a.node = p.key AND a.item = q.item)
+            ORDER BY q.rank LIMIT 20)
         SELECT 'in the queue', m.key || CASE WHEN m.item > 0 THEN '[' || m.item || ']' ELSE '' END,
                format('%s rows are before it for %s.', m.before, CASE m.lane WHEN 1 THEN 'outside calls' WHEN 2 THEN 'wake-ups' WHEN 3 THEN 'slow functions'
                                                                              ELSE 'executors' END)
@@ -255,13 +256,21 @@ CREATE FUNCTION goya_private.health_outside(OUT component text, OUT status text,
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-    home text := current_setting('cron.database_name', true);
+    home text;
     here boolean := EXISTS (SELECT FROM pg_extension e WHERE e.extname = 'pg_cron');
-    background text := current_setting('cron.use_background_workers', true);
+    background text;
     all_seen boolean := pg_has_role('pg_read_all_stats', 'USAGE');
     launchers integer := (SELECT count(*) FROM pg_stat_activity a WHERE a.backend_type LIKE 'pg_cron%' OR a.application_name LIKE 'pg_cron%');
     workers integer := current_setting('max_worker_processes')::integer;
 BEGIN
+    -- Settings of pg_cron are for superusers and pg_read_all_settings; so is whether its launcher runs for pg_read_all_stats.
+    BEGIN
+        home := current_setting('cron.database_name', true);
+        background := current_setting('cron.use_background_workers', true);
+    EXCEPTION WHEN insufficient_privilege THEN
+        background := 'on';
+        all_seen := false;
+    END;
     RETURN QUERY SELECT 'pg_cron', f.status, f.detail, f.hint FROM (VALUES
         (NOT here, 'warning', CASE WHEN home <> current_database() THEN format('It works in database "%s", not here.', home) ELSE 'It is not installed.' END,
             'Only cron triggers need it: shared_preload_libraries, cron.database_name, CREATE EXTENSION pg_cron.'),
@@ -269,7 +278,7 @@ BEGIN
         (here AND coalesce(background, 'off') = 'on' AND all_seen AND launchers = 0, 'error', 'Its launcher does not run: no cron trigger fires.',
             'It stays dead once terminated; restart the server.'),
         (here AND coalesce(background, 'off') = 'on' AND (launchers > 0 OR NOT all_seen), 'ok',
-            CASE WHEN all_seen THEN 'Its launcher runs.' ELSE 'Installed; whether its launcher runs shows to members of pg_read_all_stats.' END, NULL)
+            CASE WHEN all_seen THEN 'Its launcher runs.' ELSE 'Installed; whether its launcher runs shows to members of pg_monitor.' END, NULL)
         ) f(holds, status, detail, hint) WHERE f.holds;
     RETURN QUERY SELECT 'worker processes', CASE WHEN workers < 6 THEN 'warning' ELSE 'ok' END,
         format('max_worker_processes is %s, for all extensions and parallel queries.', workers),
@@ -295,7 +304,7 @@ Errors: 42501 not an administrator. Example: SELECT * FROM goya.health() WHERE s
 -- Edges of a revision by key, with whether they can fire when their source failed.
 CREATE FUNCTION goya_private.check_edges(OUT workflow_id uuid, OUT revision integer, OUT source text, OUT target text, OUT node integer, OUT join_any boolean)
     RETURNS SETOF record
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    LANGUAGE sql STABLE ROWS 10000 SET search_path = pg_catalog, pg_temp
     BEGIN ATOMIC
         SELECT r.workflow_id, r.revision, e ->> 'from', e ->> 'to', (n.place - 1)::integer, coalesce(n.spec ->> 'join', 'all') = 'any'
         FROM goya.workflow_revisions r
@@ -354,11 +363,11 @@ CREATE FUNCTION goya_private.check_node_runs(OUT code text, OUT subject text, OU
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     BEGIN ATOMIC
         WITH edges AS MATERIALIZED (SELECT * FROM goya_private.check_edges()),
-        -- The end of each node of a task: its last attempt, when it will not be tried again.
+        -- The end of each node of a task: its last attempt, when it will not be tried again. Undoing a node gives its row a later number.
         final AS MATERIALIZED (
-            SELECT r.task_id, r.node, r.status, r.seq, t.workflow_id, t.revision
-            FROM goya.node_runs r JOIN goya.tasks t ON t.id = r.task_id
-            WHERE r.item = 0 AND (r.status IN ('succeeded', 'skipped') OR (r.status = 'failed' AND coalesce(r.message, '') NOT LIKE 'will retry%')))
+            SELECT r.task_id, r.node, CASE r.status WHEN 'compensated' THEN 0 ELSE r.seq END AS seq
+            FROM goya.node_runs r
+            WHERE r.item = 0 AND (r.status IN ('succeeded', 'skipped', 'compensated') OR (r.status = 'failed' AND coalesce(r.message, '') NOT LIKE 'will retry%')))
         SELECT 'done_twice', r.task_id::text, format('Node "%s" item %s succeeded in attempt %s, and there is attempt %s.', r.node, r.item, r.attempt, l.attempt)
         FROM goya.node_runs r JOIN goya.node_runs l ON l.task_id = r.task_id AND l.node = r.node AND l.item = r.item AND l.attempt > r.attempt
         WHERE r.status IN ('succeeded', 'compensated')
@@ -368,8 +377,7 @@ CREATE FUNCTION goya_private.check_node_runs(OUT code text, OUT subject text, OU
         JOIN goya.tasks t ON t.id = r.task_id
         JOIN edges e ON e.workflow_id = t.workflow_id AND e.revision = t.revision AND e.target = r.node
         LEFT JOIN final f ON f.task_id = r.task_id AND f.node = e.source
-        LEFT JOIN goya.node_runs undone ON undone.task_id = r.task_id AND undone.node = e.source AND undone.item = 0 AND undone.status = 'compensated'
-        WHERE r.item = 0 AND r.attempt = 1 AND r.status NOT IN ('pending', 'compensated', 'cancelled') AND undone.node IS NULL
+        WHERE r.item = 0 AND r.attempt = 1 AND r.status NOT IN ('pending', 'compensated', 'cancelled')
         GROUP BY r.task_id, r.node, r.seq, r.started_seq, e.join_any
         HAVING CASE WHEN e.join_any AND count(f.seq) > 0 THEN min(f.seq) > coalesce(r.started_seq, r.seq)
                     ELSE count(f.seq) < count(*) OR max(f.seq) > coalesce(r.started_seq, r.seq) END
@@ -403,9 +411,9 @@ CREATE FUNCTION goya_private.check_node_runs(OUT code text, OUT subject text, OU
         GROUP BY u.task_id, u.node, u.item HAVING count(DISTINCT u.attempt) > 1;
     END;
 
--- All of it in one statement and so of one snapshot.
+-- All of it in one statement and so of one snapshot. Whole tables are joined: never row by row, whatever the statistics say.
 CREATE FUNCTION goya_private.check_all(OUT code text, OUT subject text, OUT detail text) RETURNS SETOF record
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET work_mem = '64MB' SET jit = off
     BEGIN ATOMIC
         SELECT * FROM goya_private.check_tasks()
         UNION ALL SELECT * FROM goya_private.check_node_runs()
@@ -422,5 +430,5 @@ $$;
 COMMENT ON FUNCTION goya.check() IS
 'Looks for anything that must not be, and returns a row per violation; none: all is well. For administrators.
 code is a stable word, subject a task''s id or billing: counters against the queue, lost tasks, nodes done twice or too early, leftovers of ended
-tasks, events with one number, usage without a run, money that does not add up. Reads whole tables: about a second per 100,000 tasks.
+tasks, events with one number, usage without a run, money that does not add up. Reads whole tables: some seconds per 100,000 tasks.
 Errors: 42501 not an administrator. Example: SELECT * FROM goya.check();';

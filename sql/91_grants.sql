@@ -79,7 +79,7 @@ DECLARE
         'activate_tenant', 'add_member', 'check', 'create_tenant', 'grant_credit', 'health', 'register_authenticator', 'remove_member', 'set_price',
         'suspend_tenant', 'top_up', 'unregister_authenticator'];
     -- Internals that a view, a default or a policy runs as its reader; none of them says anything a reader may not know.
-    internals constant text[] := ARRAY['brief_error', 'find_stuck_tasks', 'iso_time', 'visible_activity'];
+    internals constant text[] := ARRAY['brief_error', 'in_task', 'find_stuck_tasks', 'iso_time', 'visible_activity'];
     admin_internals constant text[] := ARRAY['health_inside', 'health_outside'];
     item record;
     problem text;

@@ -28,14 +28,6 @@ typedef enum EdgeResult
 	EDGE_FIRED, EDGE_DEAD, EDGE_FAILED
 } EdgeResult;
 
-static GoyaValue *
-value_of(GoyaBatch *b, GoyaTask *task, int node)
-{
-	if (task->values == NULL)
-		task->values = MemoryContextAllocZero(b->cxt, sizeof(GoyaValue) * task->plan->n_nodes);
-	return &task->values[node];
-}
-
 /* A node begins: it counts as active until goya_advance_finish. */
 static void
 push_run(GoyaBatch *b, GoyaTask *task, int node, int item)
@@ -131,7 +123,7 @@ goya_advance_resolve(GoyaBatch *b, GoyaTask *task, int node, bool ok)
 	char	   *case_name = NULL;
 
 	if (ok && n->kind == GOYA_NODE_CONDITION)
-		case_name = goya_json_get_text(value_of(b, task, node)->output, "case");
+		case_name = goya_json_get_text(goya_scope_slot(b, task, node)->output, "case");
 	for (int i = 0; i < n->n_out; i++)
 	{
 		const GoyaEdge *e = &plan->edges[n->out_edges[i]];
@@ -151,7 +143,7 @@ goya_advance_skip(GoyaBatch *b, const GoyaWork *w)
 	const GoyaPlan *plan = w->task->plan;
 	const GoyaNode *n = &plan->nodes[w->node];
 	GoyaRecord *r = goya_batch_record(b, w, GOYA_RUN_SKIPPED);
-	GoyaValue  *v = value_of(b, w->task, w->node);
+	GoyaValue  *v = goya_scope_slot(b, w->task, w->node);
 
 	r->finished_at = b->now;
 	r->message = w->kind == GOYA_WORK_SKIP_BLOCKED ? "a node before it failed" : "no edge to it fired";
@@ -194,6 +186,8 @@ retry_node(GoyaBatch *b, const GoyaWork *w, GoyaOutcome *o, GoyaRecord *r)
 
 	if (w->attempt >= n->retry.max_attempts || !(o->error_class & n->retry.on))
 		return false;
+	if (n->kind == GOYA_NODE_HTTP && !n->idempotent && o->error_class == GOYA_ERR_UNKNOWN)
+		return false;			/* the call may have had its effect: not a second time */
 	delay = goya_retry_delay_ms(&n->retry, w->attempt + 1, pg_prng_double(&pg_global_prng_state));
 	if (o->retry_after_ms >= 0)
 		delay = Max(delay, Min(o->retry_after_ms, 24 * 3600 * INT64CONST(1000)));
@@ -299,14 +293,14 @@ finish_ok(GoyaBatch *b, const GoyaWork *w, const GoyaNode *n, GoyaRecord *r, Jso
 	task->d_active--;
 	if (n->is_compensation)
 	{
-		value_of(b, task, w->node)->status = GOYA_RUN_SUCCEEDED;
+		goya_scope_slot(b, task, w->node)->status = GOYA_RUN_SUCCEEDED;
 		goya_advance_compensate(b, task);
 	}
 	else if (n->owner >= 0)
 		map_item_ended(b, task, n->owner, true, NULL);
 	else
 	{
-		GoyaValue  *v = value_of(b, task, w->node);
+		GoyaValue  *v = goya_scope_slot(b, task, w->node);
 
 		v->known = true;
 		v->status = GOYA_RUN_SUCCEEDED;
@@ -329,7 +323,7 @@ finish_failed(GoyaBatch *b, const GoyaWork *w, const GoyaNode *n, GoyaOutcome *o
 		map_item_ended(b, task, n->owner, false, error_at(o->error, n, w));
 	else if (n->handles_failure)
 	{
-		GoyaValue  *v = value_of(b, task, w->node);
+		GoyaValue  *v = goya_scope_slot(b, task, w->node);
 
 		v->known = true;
 		v->status = GOYA_RUN_FAILED;

@@ -506,6 +506,20 @@ queue_rest(GoyaBatch *b)
 	}
 }
 
+/* Writing may itself end node runs (a map's last item, a signal that was there): then there is more to write. */
+static bool
+more_to_write(GoyaBatch *b)
+{
+	ListCell   *lc;
+
+	if (b->records != NIL || b->artifacts != NIL || hash_get_num_entries(b->arrivals) > 0 || hash_get_num_entries(b->maps) > 0)
+		return true;
+	foreach(lc, b->actions)
+		if (((GoyaAction *) lfirst(lc))->kind != GOYA_ACT_CHILD)
+			return true;
+	return false;
+}
+
 /*
  * Run all work and write everything.  Throws on any error that is not a node's own (with savepoints), or on any error (without).
  */
@@ -536,7 +550,7 @@ goya_batch_run(GoyaBatch *b)
 		if (b->work_head < b->work_tail)
 			queue_rest(b);
 		goya_flush_round(b);
-		if (b->work_head >= b->work_tail)
+		if (b->work_head >= b->work_tail && !more_to_write(b))
 			break;
 	}
 	goya_flush_end(b);

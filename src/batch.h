@@ -337,6 +337,7 @@ typedef struct GoyaNodeScope
 	Jsonb	   *output;
 } GoyaNodeScope;
 
+extern GoyaValue *goya_scope_slot(GoyaBatch *b, GoyaTask *task, int node);
 extern void goya_scope_init(GoyaNodeScope *s, GoyaBatch *b, GoyaTask *task, int node, int item);
 extern void goya_scope_preload(GoyaBatch *b);	/* values that the batch's work is known to read */
 extern void goya_scope_load(GoyaBatch *b, GoyaTask *task, const GoyaRefs *refs);

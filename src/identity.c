@@ -15,6 +15,8 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "executor/spi.h"
+#include "access/htup_details.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -24,10 +26,12 @@
 #include "goya.h"
 #include "identity.h"
 #include "json_util.h"
+#include "store.h"
 
 static bool pinned = false;
 static pg_uuid_t pinned_tenant;
 static Oid	pinned_role;
+static GoyaPin pinned_run;
 
 Oid
 goya_owner_oid(void)
@@ -57,11 +61,19 @@ goya_owner_leave(GoyaOwnerScope *scope)
 }
 
 void
-goya_identity_pin(const pg_uuid_t *tenant, Oid role)
+goya_identity_pin(const pg_uuid_t *tenant, Oid role, const GoyaPin *run)
 {
 	pinned = true;
 	pinned_tenant = *tenant;
 	pinned_role = role;
+	pinned_run = *run;
+}
+
+/* The node run whose SQL is running now, or NULL. */
+const GoyaPin *
+goya_identity_run(void)
+{
+	return pinned ? &pinned_run : NULL;
 }
 
 void
@@ -82,45 +94,40 @@ goya_identity_caller(void)
 	return role;
 }
 
+static Datum
+name_datum(Oid role)
+{
+	return DirectFunctionCall1(namein, CStringGetDatum(GetUserNameFromId(role, false)));
+}
+
 /* Claims of a verified front end, or NULL when the session is none. */
 static Jsonb *
 verified_claims(void)
 {
-	const char *text;
+	const char *text = GetConfigOption("request.jwt.claims", true, false);
 	Jsonb	   *claims;
 	Datum		args[1];
-	Oid			types[1] = {NAMEOID};
-	bool		known;
 
-	if (pinned)
+	if (pinned || text == NULL || text[0] == '\0')
 		return NULL;
-	args[0] = DirectFunctionCall1(namein, CStringGetDatum(GetUserNameFromId(GetSessionUserId(), false)));
-	if (SPI_execute_with_args("SELECT FROM goya_private.authenticators WHERE role_name = $1", 1, types, args, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not look up authenticators");
-	known = SPI_processed > 0;
-	if (!known)
-		return NULL;
-	text = GetConfigOption("request.jwt.claims", true, false);
-	if (text == NULL || text[0] == '\0')
+	args[0] = name_datum(GetSessionUserId());
+	goya_store_run(GOYA_STMT_IS_AUTHENTICATOR, args, NULL);
+	if (SPI_processed == 0)
 		return NULL;
 	claims = goya_json_parse(text, strlen(text));
 	return goya_json_is_object(claims) ? claims : NULL;
 }
 
+/* True: found and active. */
 static bool
-fetch_tenant(const char *query, Datum arg, Oid type, pg_uuid_t *tenant, bool *found)
+fetch_tenant(GoyaStatement statement, Datum arg, pg_uuid_t *tenant, bool *found)
 {
-	bool		isnull;
-	Datum		value;
-
-	if (SPI_execute_with_args(query, 1, &type, &arg, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not look up a tenant");
+	goya_store_run(statement, &arg, NULL);
 	*found = SPI_processed > 0;
 	if (!*found)
 		return false;
-	value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
-	*tenant = *DatumGetUUIDP(value);
-	return strcmp(SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2), "active") == 0;
+	*tenant = goya_result_uuid(0, 1);
+	return strcmp(goya_result_text(0, 2, CurrentMemoryContext), "active") == 0;
 }
 
 static bool
@@ -147,14 +154,13 @@ lookup_tenant(Oid role, pg_uuid_t *tenant)
 	bool		active;
 
 	if (name != NULL)
-		return fetch_tenant("SELECT id, status FROM goya.tenants WHERE name = $1", CStringGetTextDatum(name), TEXTOID, tenant, &found);
-	active = fetch_tenant("SELECT t.id, t.status FROM goya.members m JOIN goya.tenants t ON t.id = m.tenant_id WHERE m.role_name = $1",
-						  DirectFunctionCall1(namein, CStringGetDatum(GetUserNameFromId(role, false))), NAMEOID, tenant, &found);
+		return fetch_tenant(GOYA_STMT_TENANT_BY_NAME, CStringGetTextDatum(name), tenant, &found);
+	active = fetch_tenant(GOYA_STMT_TENANT_OF_MEMBER, name_datum(role), tenant, &found);
 	if (found)
 		return active;
 	if (!role_may_use_goya(role))
 		return false;
-	return fetch_tenant("SELECT id, status FROM goya.tenants WHERE name = $1", CStringGetTextDatum("default"), TEXTOID, tenant, &found);
+	return fetch_tenant(GOYA_STMT_TENANT_BY_NAME, CStringGetTextDatum("default"), tenant, &found);
 }
 
 /*
@@ -164,7 +170,7 @@ bool
 goya_identity_tenant(pg_uuid_t *tenant)
 {
 	Oid			role = goya_identity_caller();
-	GoyaOwnerScope scope;
+	GoyaStoreScope scope;
 	bool		result;
 
 	if (pinned)
@@ -172,11 +178,9 @@ goya_identity_tenant(pg_uuid_t *tenant)
 		*tenant = pinned_tenant;
 		return true;
 	}
-	SPI_connect();
-	goya_owner_enter(&scope);
+	goya_store_enter(&scope);
 	result = lookup_tenant(role, tenant);
-	goya_owner_leave(&scope);
-	SPI_finish();
+	goya_store_leave(&scope);
 	return result;
 }
 
@@ -194,13 +198,13 @@ goya_identity_require_tenant(pg_uuid_t *tenant)
 char *
 goya_identity_user(void)
 {
-	GoyaOwnerScope scope;
-	MemoryContext caller_context = CurrentMemoryContext;
+	GoyaStoreScope scope;
 	char	   *result = NULL;
 	Jsonb	   *claims;
 
-	SPI_connect();
-	goya_owner_enter(&scope);
+	if (pinned)
+		return NULL;
+	goya_store_enter(&scope);
 	claims = verified_claims();
 	if (claims != NULL)
 	{
@@ -208,10 +212,7 @@ goya_identity_user(void)
 		if (result == NULL)
 			result = goya_json_get_text(claims, "sub");
 	}
-	if (result != NULL)
-		result = MemoryContextStrdup(caller_context, result);
-	goya_owner_leave(&scope);
-	SPI_finish();
+	goya_store_leave(&scope);
 	return result;
 }
 
@@ -262,4 +263,32 @@ Datum
 goya_identity_admin_sql(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(goya_identity_is_admin());
+}
+
+/* goya_private.current_task(OUT task_id, OUT node, OUT item, OUT depth): the node run whose SQL is running now; nulls elsewhere. */
+PG_FUNCTION_INFO_V1(goya_identity_run_sql);
+Datum
+goya_identity_run_sql(PG_FUNCTION_ARGS)
+{
+	TupleDesc	desc;
+	Datum		values[4] = {0};
+	bool		nulls[4] = {!pinned, !pinned, !pinned, !pinned};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	if (pinned)
+	{
+		values[0] = UUIDPGetDatum(&pinned_run.task);
+		values[1] = CStringGetTextDatum(pinned_run.node);
+		values[2] = Int32GetDatum(pinned_run.item);
+		values[3] = Int32GetDatum(pinned_run.depth);
+	}
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+}
+
+PG_FUNCTION_INFO_V1(goya_identity_in_task_sql);
+Datum
+goya_identity_in_task_sql(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(pinned);
 }

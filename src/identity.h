@@ -17,9 +17,19 @@ extern Oid	goya_owner_oid(void);
 extern void goya_owner_enter(GoyaOwnerScope *scope);	/* be goya_owner with a fixed search_path */
 extern void goya_owner_leave(GoyaOwnerScope *scope);	/* not needed when an error passes: (sub)transaction abort restores */
 
-extern void goya_identity_pin(const pg_uuid_t *tenant, Oid role);	/* executor: until goya_identity_unpin */
+/* The node run whose SQL is running now. */
+typedef struct GoyaPin
+{
+	pg_uuid_t	task;
+	const char *node;
+	int			item;
+	int			depth;
+} GoyaPin;
+
+extern void goya_identity_pin(const pg_uuid_t *tenant, Oid role, const GoyaPin *run);	/* executor: until goya_identity_unpin */
 extern void goya_identity_unpin(void);
 
+extern const GoyaPin *goya_identity_run(void);
 extern Oid	goya_identity_caller(void);
 extern bool goya_identity_tenant(pg_uuid_t *tenant);	/* false: none */
 extern void goya_identity_require_tenant(pg_uuid_t *tenant);

@@ -93,7 +93,7 @@ goya_node_run_map(GoyaBatch *b, const GoyaWork *w)
 	r = goya_batch_record(b, w, GOYA_RUN_WAITING);
 	r->input = input;
 	r->started_at = GetCurrentTimestamp();
-	task->values[w->node].items = items;
+	goya_scope_slot(b, task, w->node)->items = items;
 	task->d_waiting++;
 	a = goya_batch_act(b, GOYA_ACT_START_MAP, task, w->node, 0, w->attempt);
 	a->number = total;

@@ -231,6 +231,18 @@ fail_transfer(GoyaOutcome *o, const GoyaNode *n, GoyaHttpResult *res)
 							   res->outcome == GOYA_HTTP_DENIED ? "The administrator allows addresses with goya.http_allow_loopback and goya.http_allow_private." : NULL);
 }
 
+/* The service answered, and the answer is a failure. */
+static void
+fail_response(GoyaOutcome *o, GoyaHttpResult *res)
+{
+	o->ok = false;
+	o->retry_after_ms = res->retry_after_ms;
+	o->error_class = class_of_status(res->status);
+	o->error = goya_error_make("38000", o->error_class, psprintf("the service answered %d", res->status),
+							   is_text(res) ? pnstrdup(res->body, pg_mbcliplen(res->body, res->body_len, 1000)) : NULL, NULL);
+	o->error = goya_json_set(o->error, "status", goya_json_from_int(res->status));
+}
+
 static void
 judge_response(GoyaBatch *b, CallEnd *end, GoyaOutcome *o)
 {
@@ -241,13 +253,18 @@ judge_response(GoyaBatch *b, CallEnd *end, GoyaOutcome *o)
 	GoyaJsonObject doc;
 	bool		ok;
 
+	if (n->success == NULL && (res->status < 200 || res->status >= 300))
+	{
+		fail_response(o, res);	/* its body need not be what it says: error pages seldom are */
+		return;
+	}
 	goya_json_object_start(&doc);
 	goya_json_add_int(&doc, "status", res->status);
 	goya_json_add(&doc, "headers", headers_value(res));
 	goya_json_add(&doc, "body", body_value(res));
 	goya_scope_init(&scope, b, w->task, w->node, w->item);
 	scope.output = goya_json_object_finish(&doc);
-	ok = n->success ? goya_expr_test(n->success, &scope.scope) : res->status >= 200 && res->status < 300;
+	ok = n->success == NULL || goya_expr_test(n->success, &scope.scope);
 	o->ok = ok;
 	o->retry_after_ms = res->retry_after_ms;
 	if (ok)
@@ -255,10 +272,7 @@ judge_response(GoyaBatch *b, CallEnd *end, GoyaOutcome *o)
 		o->output = n->output_path ? goya_expr_eval(n->output_path, &scope.scope) : scope.output;
 		return;
 	}
-	o->error_class = class_of_status(res->status);
-	o->error = goya_error_make("38000", o->error_class, psprintf("the service answered %d", res->status),
-							   is_text(res) ? pnstrdup(res->body, pg_mbcliplen(res->body, res->body_len, 1000)) : NULL, NULL);
-	o->error = goya_json_set(o->error, "status", goya_json_from_int(res->status));
+	fail_response(o, res);
 }
 
 static void

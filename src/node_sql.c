@@ -255,14 +255,25 @@ check_function(GoyaTask *task, const GoyaNode *n, Oid *rettype)
 	return funcid;
 }
 
-static bool
-must_run_alone(GoyaBatch *b, Oid funcid)
+/*
+ * Where a call belongs: here (GOYA_LANE_EXECUTOR and *here), alone after this batch, or back in the queue while another call of the same
+ * function is the first to be measured.
+ */
+static GoyaLane
+choose_lane(GoyaBatch *b, Oid funcid, bool *here)
 {
-	int			usec = goya_function_usec(funcid);
+	int			usec;
 
+	*here = true;
 	if (b->mode == GOYA_BATCH_ALONE && b->n_runs == 0)
-		return false;			/* it does */
-	return usec < 0 || usec > goya_guc_batch_time * 1000 / 4;
+		return GOYA_LANE_ALONE;
+	usec = goya_function_usec(funcid);
+	if (usec >= 0 && usec <= goya_guc_batch_time * 1000 / 4)
+		return GOYA_LANE_EXECUTOR;
+	*here = false;
+	if (usec == GOYA_BEING_MEASURED && !goya_function_looks_slow(funcid))
+		return GOYA_LANE_EXECUTOR;
+	return GOYA_LANE_ALONE;
 }
 
 void
@@ -279,6 +290,9 @@ goya_node_run_sql(GoyaBatch *b, const GoyaWork *w)
 	int			guc_level;
 	Oid			funcid;
 	Oid			rettype;
+	GoyaPin		pin = {.task = task->id,.node = n->key,.item = w->item,.depth = task->depth};
+	GoyaLane	lane;
+	bool		here;
 	instr_time	begin,
 				end;
 
@@ -290,11 +304,10 @@ goya_node_run_sql(GoyaBatch *b, const GoyaWork *w)
 	GetUserIdAndSecContext(&userid, &sec_context);
 	guc_level = NewGUCNestLevel();
 	SetUserIdAndSecContext(task->role, sec_context | SECURITY_LOCAL_USERID_CHANGE);
-	goya_identity_pin(&task->tenant, task->role);
+	goya_identity_pin(&task->tenant, task->role, &pin);
 	funcid = check_function(task, n, &rettype);
-	if (must_run_alone(b, funcid))
-		o.ok = false;
-	else
+	lane = choose_lane(b, funcid, &here);
+	if (here)
 	{
 		INSTR_TIME_SET_CURRENT(begin);
 		o.output = call_as_owner(b, w, funcid, rettype, input);
@@ -306,8 +319,8 @@ goya_node_run_sql(GoyaBatch *b, const GoyaWork *w)
 	AtEOXact_GUC(false, guc_level);
 	SetUserIdAndSecContext(userid, sec_context);
 
-	if (o.ok)
+	if (here)
 		goya_advance_finish(b, w, &o, input, started, false);
 	else
-		goya_batch_queue(b, task, GOYA_LANE_ALONE, GOYA_VERB_RUN, w->node, w->item, w->attempt, 0);
+		goya_batch_queue(b, task, lane, GOYA_VERB_RUN, w->node, w->item, w->attempt, 0);
 }

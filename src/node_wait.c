@@ -100,17 +100,35 @@ goya_node_run_waiting(GoyaBatch *b, const GoyaWork *w)
 
 /* ----- waking ----- */
 
+/* Did this batch end the run already?  Its row says waiting until the batch is written. */
+static bool
+ended_in_batch(GoyaBatch *b, const GoyaWork *w)
+{
+	ListCell   *lc;
+
+	foreach(lc, b->records)
+	{
+		GoyaRecord *r = lfirst(lc);
+
+		if (r->update && r->task == w->task && r->node == w->node && r->item == w->item)
+			return true;
+	}
+	return false;
+}
+
 /*
  * Is this run still waiting?  Under the task's lock.  attempt 0: whichever attempt waits, which is put there.
  */
 static bool
-still_waiting(GoyaWork *w, TimestampTz *started_at)
+still_waiting(GoyaBatch *b, GoyaWork *w, TimestampTz *started_at)
 {
 	static const Oid columns[] = {UUIDOID, TEXTOID, INT4OID, INT2OID};
 	GoyaRows   *rows = goya_rows_create(4, columns);
 	GoyaStoreScope scope;
 	bool		waiting;
 
+	if (ended_in_batch(b, w))
+		return false;
 	goya_rows_add(rows);
 	goya_rows_uuid(rows, 0, &w->task->id);
 	goya_rows_text(rows, 1, w->task->plan->nodes[w->node].key);
@@ -171,7 +189,7 @@ wake_by_timer(GoyaBatch *b, GoyaWork *w)
 	GoyaOutcome o = {.ok = true,.retry_after_ms = -1};
 	TimestampTz started = 0;
 
-	if (!still_waiting(w, &started))
+	if (!still_waiting(b, w, &started))
 		return;
 	switch (n->kind)
 	{
@@ -225,6 +243,44 @@ goya_node_arm_signal(GoyaBatch *b, GoyaAction *a)
 	return true;
 }
 
+/* Give signals to the runs of one wait node (items of a map, too), in order, as long as there are any. */
+static void
+signal_node(GoyaBatch *b, const GoyaWork *w, int node)
+{
+	static const Oid columns[] = {UUIDOID, TEXTOID, INT4OID, INT2OID};
+	GoyaRows   *rows = goya_rows_create(4, columns);
+	GoyaStoreScope scope;
+	int			n;
+	GoyaWork   *runs;
+	TimestampTz *started;
+
+	goya_rows_add(rows);
+	goya_rows_uuid(rows, 0, &w->task->id);
+	goya_rows_text(rows, 1, w->task->plan->nodes[node].key);
+	goya_store_enter(&scope);
+	goya_rows_run(GOYA_STMT_OPEN_RUNS, rows);
+	n = SPI_processed;
+	runs = MemoryContextAllocZero(b->cxt, sizeof(GoyaWork) * Max(n, 1));
+	started = MemoryContextAllocZero(b->cxt, sizeof(TimestampTz) * Max(n, 1));
+	for (int i = 0; i < n; i++)
+	{
+		runs[i] = (GoyaWork) {.task = w->task,.node = node,.attempt = DatumGetInt16(goya_result_datum(i, 5)),.item = goya_result_int4(i, 6)};
+		if (!goya_result_isnull(i, 4))
+			started[i] = DatumGetTimestampTz(goya_result_datum(i, 4));
+	}
+	goya_store_leave(&scope);
+	for (int i = 0; i < n; i++)
+	{
+		GoyaOutcome o = {.ok = true,.retry_after_ms = -1};
+
+		if (ended_in_batch(b, &runs[i]))
+			continue;
+		if (!take_signal(&runs[i], &o.output, b->cxt))
+			return;
+		end_wait(b, &runs[i], &o, started[i]);
+	}
+}
+
 /* A signal came for the task: give it to a wait node that waits for that name, if there is one; else it stays. */
 static void
 wake_by_signal(GoyaBatch *b, const GoyaWork *w)
@@ -232,16 +288,8 @@ wake_by_signal(GoyaBatch *b, const GoyaWork *w)
 	const GoyaPlan *plan = w->task->plan;
 
 	for (int i = 0; i < plan->n_nodes; i++)
-	{
-		GoyaWork	at = {.task = w->task,.node = i,.item = 0,.attempt = 0};
-		GoyaOutcome o = {.ok = true,.retry_after_ms = -1};
-		TimestampTz started = 0;
-
-		if (plan->nodes[i].kind != GOYA_NODE_WAIT || !still_waiting(&at, &started))
-			continue;
-		if (take_signal(&at, &o.output, b->cxt))
-			end_wait(b, &at, &o, started);
-	}
+		if (plan->nodes[i].kind == GOYA_NODE_WAIT)
+			signal_node(b, w, i);
 }
 
 static void
@@ -256,7 +304,7 @@ wake_by_decision(GoyaBatch *b, GoyaWork *w)
 	char	   *by = NULL;
 	TimestampTz started = 0;
 
-	if (!still_waiting(w, &started))
+	if (!still_waiting(b, w, &started))
 		return;
 	args[0] = UUIDPGetDatum(&w->task->id);
 	args[1] = CStringGetTextDatum(w->task->plan->nodes[w->node].key);
@@ -307,7 +355,7 @@ wake_by_child(GoyaBatch *b, GoyaWork *w)
 		error = goya_result_jsonb(0, 4, b->cxt);
 	}
 	goya_store_leave(&scope);
-	if (status == NULL || !still_waiting(w, &started))
+	if (status == NULL || !still_waiting(b, w, &started))
 		return;
 	if (strcmp(status, "failed") == 0 || strcmp(status, "cancelled") == 0)
 	{

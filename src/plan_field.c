@@ -11,7 +11,7 @@
 #include "plan_internal.h"
 
 static const char *const error_classes[] = {
-	"transient", "timeout", "resource_limit", "validation", "policy_deny", "dependency", "tool_bug", "model_reasoning", "unknown", NULL
+	"TRANSIENT", "TIMEOUT", "RESOURCE_LIMIT", "VALIDATION", "POLICY_DENY", "DEPENDENCY", "TOOL_BUG", "MODEL_REASONING", "UNKNOWN", NULL
 };
 static const char *const backoffs[] = {"exponential", "linear", "fixed", NULL};
 static const char *const artifact_types[] = {"asset", "result", "timeline", "report", NULL};
@@ -41,7 +41,7 @@ goya_error_class_bit(const char *name)
 {
 	for (int i = 0; error_classes[i] != NULL; i++)
 	{
-		if (strcmp(name, error_classes[i]) == 0)
+		if (pg_strcasecmp(name, error_classes[i]) == 0)
 			return 1 << i;
 	}
 	return 0;
@@ -95,7 +95,7 @@ read_classes(GoyaPlanBuild *b, const GoyaWhere *at, const JsonbValue *object)
 			goya_plan_wrong_type(b, &here, "an error class (a string)", &name);
 		else if (bit == 0)
 			goya_plan_report(b, &here, "bad_value",
-							 pstrdup("Classes: transient, timeout, resource_limit, validation, policy_deny, dependency, tool_bug, model_reasoning, unknown."),
+							 pstrdup("Classes: TRANSIENT, TIMEOUT, RESOURCE_LIMIT, VALIDATION, POLICY_DENY, DEPENDENCY, TOOL_BUG, MODEL_REASONING, UNKNOWN."),
 							 "there is no error class \"%s\"", goya_plan_clip(name.val.string.val, name.val.string.len));
 		on |= bit;
 	}

@@ -235,7 +235,7 @@ compile_map(GoyaPlanBuild *b, GoyaNode *node, const GoyaWhere *at, const JsonbVa
 	GoyaWhere	here = below(at, "over");
 	GoyaWhere	budget = below(at, "error_budget");
 
-	node->over = required_template(b, at, object, "over", b->roots | GOYA_ROOT_BIT(GOYA_ROOT_PARAMS), &node->refs);
+	node->over = required_template(b, at, object, "over", b->roots, &node->refs);
 	if (node->over && goya_template_is_constant(node->over) && !goya_json_view_is_array(&node->over->view))
 		goya_plan_wrong_type(b, &here, "an array, or a template that gives one,", &node->over->view);
 	else if (node->over && (node->over->kind == GOYA_TEMPLATE_OBJECT || node->over->kind == GOYA_TEMPLATE_TEXT))

@@ -391,6 +391,11 @@ goya_run_sql(PG_FUNCTION_ARGS)
 	s.has_max_cost = !PG_ARGISNULL(6);
 	s.max_cost = s.has_max_cost ? PG_GETARG_INT64(6) : 0;
 	s.run_at = PG_ARGISNULL(7) ? 0 : PG_GETARG_TIMESTAMPTZ(7);
+	if (goya_identity_run() != NULL)
+	{
+		s.parent = &goya_identity_run()->task;	/* started by a node's SQL: nobody waits, but the depth is limited */
+		s.depth = goya_identity_run()->depth + 1;
+	}
 	*id = goya_run_start(&s);
 	PG_RETURN_UUID_P(id);
 }

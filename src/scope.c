@@ -15,8 +15,9 @@
 #include "batch.h"
 #include "json_util.h"
 
-static GoyaValue *
-value_slot(GoyaBatch *b, GoyaTask *task, int node)
+/* What is known of a node of the task; its slot is made when first asked for. */
+GoyaValue *
+goya_scope_slot(GoyaBatch *b, GoyaTask *task, int node)
 {
 	if (task->values == NULL)
 		task->values = MemoryContextAllocZero(b->cxt, sizeof(GoyaValue) * task->plan->n_nodes);
@@ -28,7 +29,7 @@ static const Oid value_columns[] = {UUIDOID, TEXTOID};
 static void
 want_value(GoyaBatch *b, GoyaRows *rows, GoyaTask *task, int node)
 {
-	GoyaValue  *v = value_slot(b, task, node);
+	GoyaValue  *v = goya_scope_slot(b, task, node);
 
 	if (v->known)
 		return;
@@ -78,7 +79,7 @@ fetch_values(GoyaBatch *b, GoyaRows *rows)
 
 		if (node < 0)
 			continue;
-		v = value_slot(b, task, node);
+		v = goya_scope_slot(b, task, node);
 		v->status = parse_status(goya_result_text(i, 3, b->cxt));
 		v->output = goya_result_jsonb(i, 4, b->cxt);
 		v->error = goya_result_jsonb(i, 5, b->cxt);
@@ -150,7 +151,7 @@ goya_scope_load(GoyaBatch *b, GoyaTask *task, const GoyaRefs *refs)
 static Jsonb *
 map_items(GoyaBatch *b, GoyaTask *task, int map)
 {
-	GoyaValue  *v = value_slot(b, task, map);
+	GoyaValue  *v = goya_scope_slot(b, task, map);
 	GoyaStoreScope scope;
 	Datum		args[2];
 
@@ -213,7 +214,7 @@ task_value(GoyaBatch *b, GoyaTask *task)
 static Jsonb *
 node_value(GoyaBatch *b, GoyaTask *task, int node)
 {
-	GoyaValue  *v = value_slot(b, task, node);
+	GoyaValue  *v = goya_scope_slot(b, task, node);
 	GoyaJsonObject o;
 
 	if (!v->known)
@@ -311,7 +312,7 @@ upstream_output(GoyaNodeScope *s, const GoyaNode *n, int i)
 	GoyaValue  *v;
 
 	(void) node_value(s->batch, s->task, from);
-	v = value_slot(s->batch, s->task, from);
+	v = goya_scope_slot(s->batch, s->task, from);
 	return v->status == GOYA_RUN_FAILED ? v->error : v->output;
 }
 

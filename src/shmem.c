@@ -448,13 +448,39 @@ function_slot(Oid funcid, uint64 *key)
 	return &goya_shared->functions[hash_bytes((unsigned char *) key, sizeof(*key)) % GOYA_FUNCTION_SLOTS];
 }
 
+#define MEASURING PG_UINT32_MAX
+
+/*
+ * Microseconds of one call; GOYA_UNMEASURED, and now it is the caller's to measure; or GOYA_BEING_MEASURED by somebody.
+ */
 int
 goya_function_usec(Oid funcid)
 {
 	uint64		key;
 	GoyaFunctionSpeed *f = function_slot(funcid, &key);
+	uint64		seen = pg_atomic_read_u64(&f->key);
+	uint32		usec;
 
-	return pg_atomic_read_u64(&f->key) == key ? (int) pg_atomic_read_u32(&f->usec) : -1;
+	if (seen != key)
+	{
+		if (!pg_atomic_compare_exchange_u64(&f->key, &seen, key))
+			return GOYA_BEING_MEASURED;
+		pg_atomic_write_u32(&f->usec, MEASURING);
+		f->since = GetCurrentTimestamp();
+		return GOYA_UNMEASURED;
+	}
+	usec = pg_atomic_read_u32(&f->usec);
+	return usec == MEASURING ? GOYA_BEING_MEASURED : (int) usec;
+}
+
+/* Has measuring gone on for so long that the function must be a slow one? */
+bool
+goya_function_looks_slow(Oid funcid)
+{
+	uint64		key;
+	GoyaFunctionSpeed *f = function_slot(funcid, &key);
+
+	return TimestampDifferenceExceeds(f->since, GetCurrentTimestamp(), 100);
 }
 
 /* A moving average; a collision of two functions only makes one of them look unmeasured. */
@@ -464,9 +490,10 @@ goya_function_measured(Oid funcid, uint64 usec)
 	uint64		key;
 	GoyaFunctionSpeed *f = function_slot(funcid, &key);
 	uint32		value = (uint32) Min(usec, 1000000000);
+	uint32		old = pg_atomic_read_u32(&f->usec);
 
-	if (pg_atomic_read_u64(&f->key) == key)
-		value = (pg_atomic_read_u32(&f->usec) / 8) * 7 + value / 8;
+	if (pg_atomic_read_u64(&f->key) == key && old != MEASURING)
+		value = (old / 8) * 7 + value / 8;
 	else
 		pg_atomic_write_u64(&f->key, key);
 	pg_atomic_write_u32(&f->usec, value);

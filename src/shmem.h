@@ -85,6 +85,7 @@ typedef struct GoyaFunctionSpeed
 {
 	pg_atomic_uint64 key;		/* database and function oid; 0: free */
 	pg_atomic_uint32 usec;		/* moving average of one call */
+	TimestampTz since;			/* measuring began; a hint, not protected */
 } GoyaFunctionSpeed;
 
 typedef struct GoyaShared
@@ -133,8 +134,11 @@ extern void goya_shmem_interrupt_task(const pg_uuid_t *task);
 extern int64 goya_rank_next(Oid dboid, const pg_uuid_t *tenant, int priority, int units);
 extern void goya_rank_served(Oid dboid, int64 rank);
 
-/* Speed of SQL functions, shared by executors: microseconds, or -1 when not measured. */
+/* Speed of SQL functions, shared by executors. */
+#define GOYA_UNMEASURED		(-1)
+#define GOYA_BEING_MEASURED (-2)
 extern int	goya_function_usec(Oid funcid);
+extern bool goya_function_looks_slow(Oid funcid);
 extern void goya_function_measured(Oid funcid, uint64 usec);
 
 #endif

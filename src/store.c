@@ -12,6 +12,8 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "jit/jit.h"
+#include "optimizer/cost.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -141,10 +143,10 @@ static const StatementText statements[GOYA_N_STATEMENTS] = {
 	[GOYA_STMT_APPLY_CONTEXT] = {
 		"SELECT goya_private.apply_context($1, $2, $3, $4, $5)", 5, {UUIDOID, TEXTOID, INT4OID, JSONBOID, JSONBOID}},
 	[GOYA_STMT_OPEN_RUNS] = {
-		"SELECT u.ordinal::int, n.status::text, n.epoch, n.started_at, n.attempt"
+		"SELECT u.ordinal::int, n.status::text, n.epoch, n.started_at, n.attempt, n.item"
 		" FROM unnest($1, $2, $3, $4) WITH ORDINALITY AS u(task_id, node, item, attempt, ordinal)"
-		" JOIN goya.node_runs n ON n.task_id = u.task_id AND n.node = u.node AND n.item = u.item"
-		" WHERE n.status IN ('waiting', 'running') AND (u.attempt IS NULL OR n.attempt = u.attempt)",
+		" JOIN goya.node_runs n ON n.task_id = u.task_id AND n.node = u.node AND (u.item IS NULL OR n.item = u.item)"
+		" WHERE n.status IN ('waiting', 'running') AND (u.attempt IS NULL OR n.attempt = u.attempt) ORDER BY u.ordinal, n.item",
 	4, {UUIDARRAYOID, TEXTARRAYOID, INT4ARRAYOID, INT2ARRAYOID}},
 	[GOYA_STMT_TAKE_SIGNAL] = {
 		"UPDATE goya_private.signals SET consumed_by = $3 WHERE id = (SELECT id FROM goya_private.signals"
@@ -219,6 +221,10 @@ static const StatementText statements[GOYA_N_STATEMENTS] = {
 		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 1, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
 		20, {UUIDOID, UUIDOID, UUIDOID, INT4OID, NAMEOID, TEXTOID, INT2OID, INT2OID, JSONBOID, UUIDOID, UUIDOID, INT4OID, INT4OID, UUIDOID,
 	JSONBOID, TEXTOID, TEXTOID, INT8OID, UUIDOID, TIMESTAMPTZOID}},
+	[GOYA_STMT_IS_AUTHENTICATOR] = {"SELECT FROM goya_private.authenticators WHERE role_name = $1", 1, {NAMEOID}},
+	[GOYA_STMT_TENANT_BY_NAME] = {"SELECT id, status FROM goya.tenants WHERE name = $1", 1, {TEXTOID}},
+	[GOYA_STMT_TENANT_OF_MEMBER] = {
+		"SELECT t.id, t.status FROM goya.members m JOIN goya.tenants t ON t.id = m.tenant_id WHERE m.role_name = $1", 1, {NAMEOID}},
 	[GOYA_STMT_INSERT_KEY] = {
 		"INSERT INTO goya_private.idempotency_keys (tenant_id, key, request_hash, task_id) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING RETURNING task_id",
 	4, {UUIDOID, TEXTOID, BYTEAOID, UUIDOID}},
@@ -269,12 +275,33 @@ get_plan(GoyaStatement statement)
 	return plan;
 }
 
+/*
+ * goya's tables grow from nothing to millions of rows while a plan lives, and every statement here is a matter of a few index look-ups:
+ * so none of them may become a scan or a hash join, whatever the statistics say when it happens to be planned.
+ */
 void
 goya_store_run(GoyaStatement statement, Datum *args, const char *nulls)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	int			rc = SPI_execute_plan(get_plan(statement), args, nulls, false, 0);
+	bool		seqscan = enable_seqscan;
+	bool		hashjoin = enable_hashjoin;
+	bool		mergejoin = enable_mergejoin;
+	bool		jit = jit_enabled;
+	volatile int rc = 0;
 
+	PG_TRY();
+	{
+		enable_seqscan = enable_hashjoin = enable_mergejoin = jit_enabled = false;
+		rc = SPI_execute_plan(get_plan(statement), args, nulls, false, 0);
+	}
+	PG_FINALLY();
+	{
+		enable_seqscan = seqscan;
+		enable_hashjoin = hashjoin;
+		enable_mergejoin = mergejoin;
+		jit_enabled = jit;
+	}
+	PG_END_TRY();
 	if (rc < 0)
 		elog(ERROR, "statement %d failed: %s", statement, SPI_result_code_string(rc));
 	MemoryContextSwitchTo(caller);

@@ -37,6 +37,18 @@ SELECT pg_temp.try($$ SELECT goya.remove_member('regress_alice') $$);
 SELECT pg_temp.try($$ SELECT goya.register_authenticator('regress_alice') $$);
 SELECT pg_temp.try($$ SELECT goya.unregister_authenticator('regress_alice') $$);
 RESET ROLE;
+-- A privilege on the functions alone makes none.
+GRANT EXECUTE ON FUNCTION goya.create_tenant, goya.suspend_tenant, goya.activate_tenant, goya.add_member, goya.remove_member,
+    goya.register_authenticator, goya.unregister_authenticator TO regress_alice;
+SET LOCAL ROLE regress_alice;
+SELECT pg_temp.try($$ SELECT goya.create_tenant('regress-a') $$);
+SELECT pg_temp.try($$ SELECT goya.suspend_tenant('default') $$);
+SELECT pg_temp.try($$ SELECT goya.activate_tenant('default') $$);
+SELECT pg_temp.try($$ SELECT goya.add_member('regress_alice', 'default') $$);
+SELECT pg_temp.try($$ SELECT goya.remove_member('regress_alice') $$);
+SELECT pg_temp.try($$ SELECT goya.register_authenticator('regress_alice') $$);
+SELECT pg_temp.try($$ SELECT goya.unregister_authenticator('regress_alice') $$);
+RESET ROLE;
 
 SET LOCAL ROLE regress_admin;
 SELECT goya.create_tenant('regress-a') IS NOT NULL;

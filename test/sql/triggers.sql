@@ -292,7 +292,7 @@ SELECT goya_private.fire_trigger(:'nightly', last_slot) IS NOT NULL FROM goya.tr
 SELECT count(*) FROM pg_temp.news();
 UPDATE goya.triggers SET missed = 'skip' WHERE name = 'nightly';
 SELECT pg_temp.late('nightly', '10 minutes');
-SELECT goya_private.fire_intervals() IS NULL;
+SELECT FROM goya_private.fire_intervals();
 SELECT count(*) FROM pg_temp.news();
 -- A job that outlived its trigger, or whose workflow is disabled, does nothing.
 SELECT goya_private.fire_trigger('00000000-0000-7000-8000-00000000dead', now()) IS NULL;

@@ -149,7 +149,7 @@ RESET ROLE;
 SELECT count(*) FROM goya.workflow_revisions r WHERE r.workflow_id NOT IN (SELECT id FROM goya.workflows);
 SELECT count(*) FROM goya.triggers t WHERE t.workflow_id NOT IN (SELECT id FROM goya.workflows);
 SELECT goya_private.start_task(w.tenant_id, 'regress_alice', NULL, w.id, '{}', NULL, NULL, 0, NULL, NULL, NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL) IS NOT NULL
-FROM goya.workflows w JOIN goya.tenants t ON t.id = w.tenant_id AND t.name = 'regress-a' WHERE w.name = 'cut';
+FROM goya.workflows w JOIN goya.tenants t ON t.id = w.tenant_id AND t.name = 'regress-a' WHERE w.name = 'ours';
 SET LOCAL ROLE regress_alice;
-SELECT pg_temp.try($$ SELECT goya.delete_workflow('cut') $$);
+SELECT pg_temp.try($$ SELECT goya.delete_workflow('ours') $$);
 ROLLBACK;
