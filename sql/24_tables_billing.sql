@@ -48,6 +48,7 @@ CREATE TABLE goya.holds (
     captured    bigint NOT NULL DEFAULT 0,
     posted      bigint NOT NULL DEFAULT 0,         -- part of captured (and released) that has left wallet.frozen
     status      text NOT NULL DEFAULT 'open' CHECK (status IN ('open', 'settled')),
+    price_generation bigint,                       -- task: the newest generation of prices when it started; later ones are not for it
     created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     settled_at  timestamptz,
     CHECK (captured >= 0 AND captured <= amount), CHECK (posted >= 0 AND posted <= amount),
@@ -66,6 +67,7 @@ CREATE TABLE goya.prices (
     per_units   bigint NOT NULL DEFAULT 1 CHECK (per_units > 0),   -- … for so many units
     currency    text NOT NULL DEFAULT 'USD',
     effective_at timestamptz NOT NULL DEFAULT now(),
+    generation  bigint NOT NULL UNIQUE,            -- 1, 2, 3 … in the order in which prices were committed
     created_at  timestamptz NOT NULL DEFAULT now(),
     UNIQUE NULLS NOT DISTINCT (tenant_id, name, unit, effective_at)
 );

@@ -8,7 +8,8 @@
 --   begin with "task:" are goya's own: task:<id> (hold), task:<id>:hold:<amount>, task:<id>:capture, task:<id>:release.
 -- * Lock order: reference, then holds by id, then wallets by id. The wallet row is last, and it is what orders wallet_entries.seq.
 --   Holds of tasks are touched by nobody who has not locked the task.
--- * Prices are pinned by tasks.created_at: set_price refuses the past and rows are never changed.
+-- * Prices are pinned when a task starts: rows are never changed, set_price refuses the past, and a task's hold remembers the newest
+--   generation of prices that was committed. Time alone would not do: a price may be committed long after the time it carries.
 -- * A cost is rounded once per usage row, half up, by exact integer division of numerics.
 -- Must hold: goya_private.check_billing() returns no row, at any moment, for any snapshot.
 --
@@ -423,9 +424,11 @@ BEGIN
     IF tenant IS NOT NULL THEN
         owner := goya_private.billing_tenant(tenant);
     END IF;
-    INSERT INTO goya.prices (tenant_id, name, unit, amount, per_units, currency, effective_at)
-    VALUES (owner, set_price.name, set_price.unit, set_price.amount, set_price.per_units, set_price.currency,
-            greatest(set_price.effective_at, clock_timestamp()))
+    -- Generations are committed in order: whoever sets prices waits for whoever is setting some. Nobody who reads prices waits.
+    LOCK TABLE goya.prices IN SHARE ROW EXCLUSIVE MODE;
+    INSERT INTO goya.prices (tenant_id, name, unit, amount, per_units, currency, effective_at, generation)
+    SELECT owner, set_price.name, set_price.unit, set_price.amount, set_price.per_units, set_price.currency,
+           greatest(set_price.effective_at, clock_timestamp()), coalesce(max(p.generation), 0) + 1 FROM goya.prices p
     ON CONFLICT DO NOTHING RETURNING * INTO result;
     IF NOT FOUND THEN
         SELECT p.* INTO result FROM goya.prices p
@@ -598,8 +601,9 @@ BEGIN
     IF NOT FOUND THEN
         wallet_id := (goya_private.open_wallet(hold_for_task.tenant_id, NULL)).id;
     END IF;
-    INSERT INTO goya.holds (id, wallet_id, tenant_id, task_id, reference, amount)
-    VALUES (hold_id, wallet_id, hold_for_task.tenant_id, hold_for_task.task_id, reference, hold_for_task.amount);
+    INSERT INTO goya.holds (id, wallet_id, tenant_id, task_id, reference, amount, price_generation)
+    VALUES (hold_id, wallet_id, hold_for_task.tenant_id, hold_for_task.task_id, reference, hold_for_task.amount,
+            (SELECT coalesce(max(p.generation), 0) FROM goya.prices p));
     IF hold_for_task.amount > 0 THEN
         PERFORM goya_private.post_entry(goya.new_id(), hold_for_task.tenant_id, 'hold', -hold_for_task.amount, hold_for_task.amount, reference, NULL,
                                         hold_id, hold_for_task.task_id);
@@ -722,13 +726,14 @@ BEGIN
     END IF;
 
     WITH RECURSIVE given AS MATERIALIZED (
-        SELECT u.*, t.tenant_id, t.created_at, t.hold_id, t.max_cost, t.trace_id, w.currency, r.cost AS recorded,
+        SELECT u.*, t.tenant_id, t.created_at, t.hold_id, t.max_cost, t.trace_id, w.currency, h.price_generation, r.cost AS recorded,
                jsonb_typeof(u.quantity) IS NOT DISTINCT FROM 'object' AS by_unit
         FROM unnest(task_ids, nodes, items, attempts, price_names, quantities)
                  WITH ORDINALITY u(task_id, node, item, attempt, name, quantity, ordinal)
              CROSS JOIN LATERAL (SELECT x.tenant_id, x.created_at, x.hold_id, x.max_cost, x.trace_id
                                  FROM goya.tasks x WHERE x.id = u.task_id OFFSET 0) t
-             LEFT JOIN LATERAL (SELECT x.currency FROM goya.wallets x WHERE x.tenant_id = t.tenant_id OFFSET 0) w ON true
+             LEFT JOIN LATERAL (SELECT x.price_generation, x.wallet_id FROM goya.holds x WHERE x.id = t.hold_id OFFSET 0) h ON true
+             LEFT JOIN LATERAL (SELECT x.currency FROM goya.wallets x WHERE x.id = h.wallet_id OFFSET 0) w ON true
              CROSS JOIN LATERAL (SELECT sum(x.cost)::bigint AS cost FROM goya.usage_records x
                                  WHERE x.task_id = u.task_id AND x.node = u.node AND x.item = u.item AND x.attempt = u.attempt) r
     ), names AS (                                  -- the units of each name, one index probe each
@@ -753,11 +758,11 @@ BEGIN
              LEFT JOIN LATERAL (
                  (SELECT x.amount, x.per_units FROM goya.prices x
                   WHERE x.name = g.name AND x.unit = q.unit AND x.tenant_id = g.tenant_id AND x.currency = coalesce(g.currency, 'USD')
-                        AND x.effective_at <= g.created_at ORDER BY x.effective_at DESC LIMIT 1)
+                        AND x.effective_at <= g.created_at AND x.generation <= g.price_generation ORDER BY x.effective_at DESC LIMIT 1)
                  UNION ALL
                  (SELECT x.amount, x.per_units FROM goya.prices x
                   WHERE x.name = g.name AND x.unit = q.unit AND x.tenant_id IS NULL AND x.currency = coalesce(g.currency, 'USD')
-                        AND x.effective_at <= g.created_at ORDER BY x.effective_at DESC LIMIT 1)
+                        AND x.effective_at <= g.created_at AND x.generation <= g.price_generation ORDER BY x.effective_at DESC LIMIT 1)
                  LIMIT 1) p ON true
         WHERE g.recorded IS NULL AND (g.by_unit OR p.amount IS NOT NULL)
     ), recorded AS (
@@ -783,15 +788,11 @@ BEGIN
 
     IF unpriced IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('no price is called "%s"', price_names[unpriced]),
-            DETAIL = format('Node "%s" of task %s has this price; none was in force in the wallet''s currency when the task started.',
+            DETAIL = format('Node "%s" of task %s has this price; none was in force in the wallet''s currency, or the task has no hold.',
                             nodes[unpriced], task_ids[unpriced]),
             HINT = 'Ask an administrator for goya.set_price, and start the task again.';
     END IF;
     IF cardinality(due_holds) > coalesce(cardinality(paid_holds), 0) THEN
-        IF array_position(due_holds, NULL) IS NOT NULL THEN
-            RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = 'the task has no hold',
-                DETAIL = 'A task with a priced node holds money when it starts.';
-        END IF;
         SELECT array_agg(u.id), array_agg(u.cost) INTO due_holds, due_costs
         FROM unnest(due_holds, due_costs) u(id, cost) WHERE u.id <> ALL (coalesce(paid_holds, '{}'));
         PERFORM goya_private.extend_holds(due_holds, due_costs);

@@ -369,7 +369,7 @@ CREATE FUNCTION goya_private.check_node_runs(OUT code text, OUT subject text, OU
             FROM goya.node_runs r
             WHERE r.item = 0 AND (r.status IN ('succeeded', 'skipped', 'compensated') OR (r.status = 'failed' AND coalesce(r.message, '') NOT LIKE 'will retry%')))
         SELECT 'done_twice', r.task_id::text, format('Node "%s" item %s succeeded in attempt %s, and there is attempt %s.', r.node, r.item, r.attempt, l.attempt)
-        FROM goya.node_runs r JOIN goya.node_runs l ON l.task_id = r.task_id AND l.node = r.node AND l.item = r.item AND l.attempt > r.attempt
+        FROM goya.node_runs r JOIN goya.node_runs l ON l.task_id = r.task_id AND l.node = r.node AND l.item = r.item AND l.attempt > r.attempt AND l.attempt > 1
         WHERE r.status IN ('succeeded', 'compensated')
         UNION ALL
         SELECT 'run_too_early', r.task_id::text, format('Node "%s" began at event %s, before "%s" had ended.', r.node, coalesce(r.started_seq, r.seq), min(e.source))

@@ -57,11 +57,9 @@ goya_attempt_succeeded(GoyaAttempt *a, int claimed)
 }
 
 static bool
-nobodys_fault(int code)
+interrupted(int code)
 {
-	if (code == ERRCODE_QUERY_CANCELED && goya_my_executor != NULL && goya_executor_was_interrupted())
-		return true;
-	return ERRCODE_TO_CATEGORY(code) == ERRCODE_TRANSACTION_ROLLBACK;
+	return code == ERRCODE_QUERY_CANCELED && goya_my_executor != NULL && goya_executor_was_interrupted();
 }
 
 static void
@@ -81,13 +79,20 @@ goya_attempt_failed(GoyaAttempt *a, int claimed, const char *doing)
 {
 	ErrorData  *e;
 	bool		innocent;
+	bool		contended;
 
 	HOLD_INTERRUPTS();
 	MemoryContextSwitchTo(a->cxt);
 	e = CopyErrorData();
-	innocent = nobodys_fault(e->sqlerrcode) && a->faults < 5;
+
+	/*
+	 * A deadlock or serialization failure is mostly gone at the second try.  When it is not, a node may have raised it itself, and more
+	 * care finds that out; only a node that fails so again and again when it is written is convicted.
+	 */
+	contended = ERRCODE_TO_CATEGORY(e->sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK;
+	innocent = (interrupted(e->sqlerrcode) && a->faults < 5) || (contended && a->faults < 1);
 	a->faults++;
-	if (!innocent && a->care == GOYA_CARE_SINGLE && a->blame.valid && !a->convict.valid)
+	if (!innocent && a->care == GOYA_CARE_SINGLE && a->blame.valid && !a->convict.valid && !(contended && a->faults <= 5))
 		convict(a, e);
 	else if (!innocent && a->care == GOYA_CARE_SAVEPOINTS)
 	{

@@ -11,7 +11,8 @@
  *		SINGLE		one node per transaction: an	the node is convicted: its	-> OPTIMISTIC after the
  *					error when writing is its own	error is its result			last one
  *
- * Interrupted (cancel) and "task ended meanwhile" are nobody's fault: the batch is tried again as it was.
+ * Interrupted (cancel) and "task ended meanwhile" are nobody's fault: the batch is tried again as it was.  So is a deadlock or
+ * serialization failure the first time; a node that raises one itself must not hold up its neighbours, so the second counts.
  *-------------------------------------------------------------------------
  */
 #ifndef GOYA_ATTEMPT_H

@@ -20,6 +20,8 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/ipc.h"
+#include "storage/latch.h"
+#include "utils/wait_event.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -116,6 +118,16 @@ goya_calls_interrupt(GoyaCalls *c, const pg_uuid_t *task)
 			(void) goya_http_cancel(c->http, f->id);
 }
 
+/* After repeated errors: not the whole processor for trying again. */
+static void
+rest(long ms)
+{
+	if (ms <= 0)
+		return;
+	(void) WaitLatch(MyLatch, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Min(ms, 500), PG_WAIT_EXTENSION);
+	CHECK_FOR_INTERRUPTS();
+}
+
 /* ----- claiming ----- */
 
 static void
@@ -147,6 +159,7 @@ goya_calls_claim(GoyaCalls *c)
 {
 	int			limit = Min(room(c), goya_guc_batch_size);
 	volatile int claimed = 0;
+	volatile long pause = 0;
 	GoyaBatch  *volatile b = NULL;
 
 	if (limit <= 0)
@@ -167,10 +180,11 @@ goya_calls_claim(GoyaCalls *c)
 	}
 	PG_CATCH();
 	{
-		(void) goya_attempt_failed(c->claims, claimed, "claiming outside calls");
+		pause = goya_attempt_failed(c->claims, claimed, "claiming outside calls");
 		b = NULL;
 	}
 	PG_END_TRY();
+	rest(pause);
 	if (b == NULL)
 		return true;
 	start_transfers(c, b->calls, b->now);
@@ -327,6 +341,7 @@ bool
 goya_calls_record(GoyaCalls *c)
 {
 	volatile int n;
+	volatile long pause = 0;
 	volatile bool done = false;
 
 	collect(c);
@@ -347,9 +362,10 @@ goya_calls_record(GoyaCalls *c)
 	}
 	PG_CATCH();
 	{
-		(void) goya_attempt_failed(c->records, n, "recording outside calls");
+		pause = goya_attempt_failed(c->records, n, "recording outside calls");
 	}
 	PG_END_TRY();
+	rest(pause);
 	if (done || c->records->faults > 20)
 		drop_results(c, n);		/* after 20 faults the run stays running, for the next start to find */
 	return c->results != NIL;

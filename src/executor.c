@@ -106,6 +106,18 @@ run_batch(Executor *ex, GoyaAttempt *a, GoyaLane lane, GoyaBatchMode mode, int l
 	return claimed;
 }
 
+static bool counted_alone = false;
+
+static void
+leave_alone(int code, Datum arg)
+{
+	GoyaEngineSlot *slot = (GoyaEngineSlot *) DatumGetPointer(arg);
+
+	if (counted_alone)
+		pg_atomic_fetch_sub_u32(&slot->alone, 1);
+	counted_alone = false;
+}
+
 /*
  * A slow function, while at least one executor is left for the others.
  */
@@ -115,24 +127,13 @@ run_alone(Executor *ex)
 	int			others = goya_guc_max_executors - 1;
 	int			result;
 
+	counted_alone = true;
 	if (pg_atomic_fetch_add_u32(&ex->engine->alone, 1) >= (uint32) Max(others, 1))
-	{
-		pg_atomic_fetch_sub_u32(&ex->engine->alone, 1);
-		return 0;
-	}
-	result = run_batch(ex, ex->alone, GOYA_LANE_ALONE, GOYA_BATCH_ALONE, 1);
-	pg_atomic_fetch_sub_u32(&ex->engine->alone, 1);
+		result = 0;
+	else
+		result = run_batch(ex, ex->alone, GOYA_LANE_ALONE, GOYA_BATCH_ALONE, 1);
+	leave_alone(0, PointerGetDatum(ex->engine));
 	return result;
-}
-
-static void
-leave_alone_count(int code, Datum arg)
-{
-	/* A process that ends in the middle of a slow function does not count any more. */
-	GoyaEngineSlot *slot = (GoyaEngineSlot *) DatumGetPointer(arg);
-
-	if (goya_my_executor != NULL && goya_my_executor->busy && pg_atomic_read_u32(&slot->alone) > 0)
-		pg_atomic_fetch_sub_u32(&slot->alone, 1);
 }
 
 /* One turn over the lanes: did anybody need anything? */
@@ -178,7 +179,7 @@ goya_executor_main(Datum arg)
 	ex.engine = goya_shmem_engine(MyDatabaseId, false);
 	if (ex.engine == NULL || goya_shmem_executor_attach() == NULL)
 		proc_exit(0);
-	before_shmem_exit(leave_alone_count, PointerGetDatum(ex.engine));
+	before_shmem_exit(leave_alone, PointerGetDatum(ex.engine));
 	ex.wakes = goya_attempt_create();
 	ex.batches = goya_attempt_create();
 	ex.alone = goya_attempt_create();

@@ -286,12 +286,13 @@ goya_store_run(GoyaStatement statement, Datum *args, const char *nulls)
 	bool		seqscan = enable_seqscan;
 	bool		hashjoin = enable_hashjoin;
 	bool		mergejoin = enable_mergejoin;
+	bool		material = enable_material;
 	bool		jit = jit_enabled;
 	volatile int rc = 0;
 
 	PG_TRY();
 	{
-		enable_seqscan = enable_hashjoin = enable_mergejoin = jit_enabled = false;
+		enable_seqscan = enable_hashjoin = enable_mergejoin = enable_material = jit_enabled = false;
 		rc = SPI_execute_plan(get_plan(statement), args, nulls, false, 0);
 	}
 	PG_FINALLY();
@@ -299,6 +300,7 @@ goya_store_run(GoyaStatement statement, Datum *args, const char *nulls)
 		enable_seqscan = seqscan;
 		enable_hashjoin = hashjoin;
 		enable_mergejoin = mergejoin;
+		enable_material = material;
 		jit_enabled = jit;
 	}
 	PG_END_TRY();

@@ -1,5 +1,6 @@
 #!/usr/bin/perl
-# tally.pl LOG COUNTS: reads a suite's output, keeps all of it in LOG, shows what a person watching wants, writes `passed failed skipped` to COUNTS.
+# tally.pl LOG COUNTS: reads a suite's output, keeps all of it in LOG, shows what a person watching wants, writes
+# `passed failed skipped shown` to COUNTS.
 #
 # Understood: pg_regress and pg_isolation_regress ("test x ... ok"), and TAP at top level ("ok 1 - …", "not ok 2 - …", "# SKIP", "# TODO"). A
 # subtest's own lines are indented and not counted: the subtest is. Shown: a line per file or regression test, every failure with what
@@ -10,7 +11,7 @@ use warnings;
 my ($log_name, $counts_name) = @ARGV;
 open my $log, '>', $log_name or die "$log_name: $!";
 $| = 1;
-my %count = (passed => 0, failed => 0, skipped => 0);
+my %count = (passed => 0, failed => 0, skipped => 0, shown => 0);
 my ($failing, $in_diff) = (0, 0);
 
 while (my $line = <STDIN>)
@@ -52,10 +53,12 @@ while (my $line = <STDIN>)
 		  || ($line =~ /^#/ && ($failing || $line =~ /fail|deadline|looks like|timed out/i))
 		  || $line =~ /^(?:Dubious|Failed|Result: FAIL|Bail|  Failed|  Non-zero|ERROR|FATAL|psql:|pg_regress:|goya:|Traceback|demo: |== )/;
 	}
-	print "   $line" if $show;
+	next unless $show;
+	$count{shown}++;
+	print "   $line";
 }
 close $log;
 
 open my $counts, '>', $counts_name or die "$counts_name: $!";
-print $counts "$count{passed} $count{failed} $count{skipped}\n";
+print $counts "$count{passed} $count{failed} $count{skipped} $count{shown}\n";
 close $counts;

@@ -32,7 +32,7 @@ END $$;
 -- A statement that fails is made again by itself, to find whose error it was: a sequence would count that too.
 CREATE FUNCTION regress_nodes.third_time(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
-    IF (SELECT count(*) FROM goya.node_runs r WHERE r.task_id = (input ->> 'task')::uuid) < 2 THEN
+    IF (SELECT count(*) FROM goya.node_runs r WHERE r.task_id = ($1 ->> 'task')::uuid) < 2 THEN
         RAISE EXCEPTION USING ERRCODE = '55P03', MESSAGE = 'not yet';
     END IF;
     RETURN '"at last"';
@@ -354,6 +354,7 @@ SELECT is((SELECT string_agg(message, ', ' ORDER BY attempt) FROM goya.node_runs
 SELECT ok(min(n.started_at - p.finished_at) >= interval '20 ms', 'retry: not before its delay')
 FROM goya.node_runs n JOIN goya.node_runs p ON p.task_id = n.task_id AND p.attempt = n.attempt - 1 WHERE n.task_id = pg_temp.task_id('retry');
 SELECT is(pg_temp.runs('retry spent'), 'f:failed f#2:failed f#3:failed', 'retry: as often as allowed');
+SELECT ok(t.finished_at - t.created_at < interval '3 s', 'a node that raises a deadlock itself holds nothing up') FROM pg_temp.task('retry spent') t;
 SELECT is((pg_temp.task('retry spent')).error ->> 'attempt', '3', 'the task''s error is the last one''s');
 SELECT is(pg_temp.runs('retry not this'), 'f:failed', 'retry: a wrong argument is not tried again');
 SELECT is(pg_temp.runs('retry on'), 'f:failed f#2:failed', 'retry: unless "on" says so');
@@ -429,7 +430,7 @@ SELECT pg_temp.define('many', '{"nodes": [{"key": "first", "kind": "sql", "funct
     "edges": [{"from": "first", "to": "check"}, {"from": "check", "to": "last"}]}');
 CREATE TEMP TABLE many AS SELECT n, NULL::uuid AS id FROM generate_series(1, 200) n;
 GRANT ALL ON many TO regress_nodes;
-SELECT pg_temp.try($$UPDATE many SET id = goya.run('many', jsonb_build_object('n', n))$$) \g /dev/null
+SELECT pg_temp.try($$WITH started AS (UPDATE pg_temp.many SET id = goya.run('many', jsonb_build_object('n', n)) RETURNING n) SELECT count(*) FROM started$$) \g /dev/null
 SELECT is(pg_temp.until($$SELECT count(*)::text FROM many m JOIN goya.tasks t ON t.id = m.id WHERE t.finished_at IS NOT NULL$$, '200', 30), '200', 'many: 200 tasks end');
 SELECT is((SELECT array_agg(m.n ORDER BY m.n) FROM many m JOIN goya.tasks t ON t.id = m.id WHERE t.status = 'failed'), ARRAY(SELECT generate_series(3, 193, 10)),
     'many: exactly the twenty that fail have failed');

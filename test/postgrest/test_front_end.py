@@ -239,7 +239,11 @@ def identity(tap, api, task):
     tap.status(api.get("/tasks", as_=f"{head}.{GLOBEX.split('.')[1]}.{signature}"), 401, "claims under another signature are refused")
     tap.status(api.get("/tasks", as_=token(tenant="acme", exp=int(time.time()) - 120)), 401, "an expired token is refused")
     tap.status(api.get("/tasks", as_=token("postgres", tenant="acme")), 403, "a role that the front end may not become is refused", "42501")
-    for claims, what in (({}, "without a tenant"), ({"tenant": "nobody"}, "of an unknown tenant"), ({"tenant": 7}, "whose tenant is a number")):
+    # One team behind a front end never says "tenant": it is the default one, which is not acme.
+    nameless = token(user="carl")
+    tap.equal(api.get("/tasks?select=id", as_=nameless).json, [], "a token without a tenant is of tenant default and sees nothing of another")
+    tap.status(api.rpc("run", {"workflow": "hello", "input": {"name": "x"}}, as_=nameless), 404, "nor runs anything of another", "PT404")
+    for claims, what in (({"tenant": "nobody"}, "of an unknown tenant"), ({"tenant": 7}, "whose tenant is a number"), ({"tenant": ""}, "of tenant nothing")):
         stranger = token(**claims)
         tap.equal(api.get("/tasks?select=id", as_=stranger).json, [], f"a token {what} sees nothing")
         tap.status(api.rpc("run", {"workflow": "hello", "input": {"name": "x"}}, as_=stranger), 403, f"a token {what} runs nothing", "42501")

@@ -5,6 +5,8 @@
 \pset tuples_only on
 \pset null (null)
 SET client_min_messages = warning;
+SET datestyle = ISO;
+SET timezone = 'UTC';
 BEGIN;
 CREATE FUNCTION pg_temp.try(command text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
