@@ -190,7 +190,6 @@ DECLARE
     layer integer := -1;
     key_width integer;
     n record;
-    e record;
 BEGIN
     IF wanted IS NOT NULL THEN
         SELECT r.resolved INTO definition FROM goya.workflow_revisions r WHERE r.workflow_id = workflow.id AND r.revision = wanted;
@@ -214,7 +213,15 @@ BEGIN
             (SELECT 'vars ' || string_agg(v, ', ' ORDER BY v) FROM jsonb_object_keys(coalesce(definition #> '{context,vars}', '{}')) v),
             (SELECT 'shared ' || string_agg(v, ', ' ORDER BY v) FROM jsonb_object_keys(coalesce(definition #> '{context,shared}', '{}')) v));
     END IF;
-    FOR n IN SELECT x.*, layers[x.place] AS layer FROM goya_private.picture_nodes(definition) x ORDER BY layers[x.place], x.place LOOP
+    FOR n IN
+        WITH nodes AS MATERIALIZED (SELECT * FROM goya_private.picture_nodes(definition)),
+        arrows AS (
+            SELECT e.source, array_agg(t.key || coalesce('   (' || nullif(goya_private.clip(e.label, 80), '') || ')', '') ORDER BY e.place) AS leads_to
+            FROM goya_private.picture_edges(definition) e JOIN nodes t ON t.place = e.target GROUP BY e.source)
+        SELECT x.*, l.layer, a.leads_to
+        FROM nodes x JOIN unnest(layers) WITH ORDINALITY l(layer, place) ON l.place = x.place LEFT JOIN arrows a ON a.source = x.place
+        ORDER BY l.layer, x.place
+    LOOP
         IF n.layer <> layer THEN
             RETURN NEXT '';
             RETURN NEXT format('── step %s ──', n.layer + 1);
@@ -227,12 +234,8 @@ BEGIN
             '[timeout ' || (n.node ->> 'timeout') || ']',
             '[price ' || CASE jsonb_typeof(n.node -> 'price') WHEN 'object' THEN n.node #>> '{price,name}' ELSE n.node ->> 'price' END || ']',
             '[undo ' || coalesce(nullif(goya_private.describe_node(n.node -> 'compensate'), ''), n.node #>> '{compensate,kind}') || ']')));
-        FOR e IN
-            SELECT t.key, x.label, lead(true) OVER (ORDER BY x.place) IS NULL AS last
-            FROM goya_private.picture_edges(definition) x JOIN goya_private.picture_nodes(definition) t ON t.place = x.target
-            WHERE x.source = n.place ORDER BY x.place
-        LOOP
-            RETURN NEXT format('  %s─▶ %s%s', CASE WHEN e.last THEN '└' ELSE '├' END, e.key, coalesce('   (' || nullif(goya_private.clip(e.label, 80), '') || ')', ''));
+        FOR i IN 1 .. coalesce(cardinality(n.leads_to), 0) LOOP
+            RETURN NEXT format('  %s─▶ %s', CASE WHEN i = cardinality(n.leads_to) THEN '└' ELSE '├' END, n.leads_to[i]);
         END LOOP;
     END LOOP;
 END;
@@ -281,15 +284,20 @@ BEGIN
                                                                      'succeeded', 'skipped'], r.status::text)))[1]::text AS status,
                    sum(r.cost) AS cost, min(r.error ->> 'code' || ' ' || goya_private.one_line(r.error ->> 'message')) FILTER (WHERE r.status = 'failed') AS error,
                    coalesce(bool_or(r.message LIKE 'copied from task %'), false) AS copied
-            FROM last_of r GROUP BY r.node)
-        SELECT n.*, (SELECT min(coalesce(r.started_at, r.finished_at)) FROM runs r WHERE r.node = n.node) AS first,
-               (SELECT sum(goya_private.elapsed_ms(r.started_at, coalesce(r.finished_at, finish))) FROM runs r WHERE r.node = n.node) AS ms,
-               (SELECT array_agg(c.load ORDER BY c.cell) FROM (
-                    SELECT cell, (SELECT count(*) FROM runs r WHERE r.node = n.node AND r.status NOT IN ('skipped', 'pending', 'ready')
-                                  AND r.from_cell < cell + 1 AND (r.to_cell > cell OR (floor(r.from_cell) = cell))) AS load
-                    FROM generate_series(0, cells - 1) cell) c) AS loads,
-               (SELECT max(r.to_cell) - min(r.from_cell) FROM runs r WHERE r.node = n.node) AS span
-        FROM nodes n ORDER BY n.seq
+            FROM last_of r GROUP BY r.node),
+        covered AS (                               -- cells that runs of a node touch, and how many do
+            SELECT r.node, c.cell, count(*) AS load
+            FROM runs r CROSS JOIN LATERAL generate_series(least(greatest(floor(r.from_cell), 0), cells - 1)::integer,
+                                                           least(greatest(ceil(r.to_cell) - 1, floor(r.from_cell)), cells - 1)::integer) c(cell)
+            WHERE r.status NOT IN ('skipped', 'pending', 'ready') GROUP BY r.node, c.cell),
+        bars AS (
+            SELECT n.node, array_agg(coalesce(c.load, 0) ORDER BY g.cell) AS loads
+            FROM nodes n CROSS JOIN generate_series(0, cells - 1) g(cell) LEFT JOIN covered c ON c.node = n.node AND c.cell = g.cell GROUP BY n.node),
+        spans AS (
+            SELECT r.node, sum(goya_private.elapsed_ms(r.started_at, coalesce(r.finished_at, finish))) AS ms, max(r.to_cell) - min(r.from_cell) AS span
+            FROM runs r GROUP BY r.node)
+        SELECT n.*, s.ms, s.span, b.loads, (SELECT max(l) FROM unnest(b.loads) l) AS most
+        FROM nodes n JOIN spans s ON s.node = n.node JOIN bars b ON b.node = n.node ORDER BY n.seq
     LOOP
         bar := '';
         IF NOT line.copied THEN
@@ -297,7 +305,7 @@ BEGIN
                 bar := bar || CASE
                     WHEN line.loads[i] = 0 THEN ' '
                     WHEN line.status = 'waiting' AND line.items = 1 THEN '░'
-                    WHEN line.items > 1 THEN substr('░▒▓█', ceil(4.0 * line.loads[i] / (SELECT max(l) FROM unnest(line.loads) l))::integer, 1)
+                    WHEN line.items > 1 THEN substr('░▒▓█', ceil(4.0 * line.loads[i] / line.most)::integer, 1)
                     WHEN line.span < 1 THEN substr('▏▎▍▌▋▊▉█', 1 + floor(line.span * 7.999)::integer, 1)
                     ELSE '█' END;
             END LOOP;

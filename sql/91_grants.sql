@@ -127,6 +127,9 @@ BEGIN
 END;
 $$;
 
+-- Granted where it was made, before its owner changed: said again, so that a dump has no need to.
+GRANT SELECT ON goya_private.task_log TO goya_reader, goya_user, goya_admin;
+
 -- What a person may say about an asset; the rest is goya's to say (32_assets.sql refuses it too).
 GRANT INSERT (id, tenant_id, name, media_type, mime_type, uri, content, source, status, sha256, size_bytes, duration, format, metadata, tags,
               visibility, visible_roles, parent_id) ON goya.assets TO goya_user, goya_admin;

@@ -9,7 +9,7 @@ CREATE FUNCTION goya_private.replace_first_row() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF TG_TABLE_NAME = 'engine' THEN
-        DELETE FROM goya_private.engine;
+        DELETE FROM goya_private.engine e WHERE e.system_id = NEW.system_id;
     ELSE
         DELETE FROM goya.tenants t WHERE t.id = NEW.id;
     END IF;

@@ -145,7 +145,7 @@ goya_advance_skip(GoyaBatch *b, const GoyaWork *w)
 	GoyaRecord *r = goya_batch_record(b, w, GOYA_RUN_SKIPPED);
 	GoyaValue  *v = goya_scope_slot(b, w->task, w->node);
 
-	r->finished_at = b->now;
+	r->finished_at = GetCurrentTimestamp();
 	r->message = w->kind == GOYA_WORK_SKIP_BLOCKED ? "a node before it failed" : "no edge to it fired";
 	v->known = true;
 	v->status = GOYA_RUN_SKIPPED;

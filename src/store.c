@@ -44,7 +44,7 @@ static const StatementText statements[GOYA_N_STATEMENTS] = {
 		"SELECT t.id, t.tenant_id, t.workflow_id, t.revision, t.status::text, t.run_as::text, t.paused, t.failing, t.input, t.asset_id,"
 		" t.trigger, t.trace_id, t.created_at, t.priority, t.depth, t.hold_id IS NOT NULL, t.parent_task_id, t.parent_node, t.parent_item,"
 		" tn.status = 'active', EXISTS (SELECT FROM goya_private.cancel_requests c WHERE c.task_id = t.id), t.created_by"
-		" FROM unnest($1) AS u(id) JOIN goya.tasks t ON t.id = u.id LEFT JOIN goya.tenants tn ON tn.id = t.tenant_id",
+		" FROM goya.tasks t LEFT JOIN goya.tenants tn ON tn.id = t.tenant_id WHERE t.id = ANY ($1)",
 	1, {UUIDARRAYOID}},
 	[GOYA_STMT_LOCK_TASKS] = {
 		"SELECT id, status::text, paused, failing, active, waiting, last_seq, done_nodes, started_at IS NOT NULL"
@@ -201,8 +201,13 @@ static const StatementText statements[GOYA_N_STATEMENTS] = {
 		"SELECT id, enabled, revision, visibility::text, owner_role::text, visible_roles::text[] FROM goya.workflows WHERE tenant_id = $1 AND id = $2",
 	2, {UUIDOID, UUIDOID}},
 	[GOYA_STMT_START_EPOCH] = {
-		"INSERT INTO goya_private.engine AS e (system_id, epoch, started_at) VALUES ($1, 1, pg_catalog.clock_timestamp())"
-		" ON CONFLICT (system_id) DO UPDATE SET epoch = e.epoch + 1, started_at = excluded.started_at RETURNING epoch", 1, {TEXTOID}},
+		/* Newer than every start it knows of, those of the database it was copied from too.  No upsert: see replace_first_row. */
+		"WITH newest AS (SELECT coalesce(max(epoch), 0) + 1 AS epoch FROM goya_private.engine),"
+		" again AS (UPDATE goya_private.engine e SET epoch = n.epoch, started_at = pg_catalog.clock_timestamp() FROM newest n"
+		" WHERE e.system_id = $1 RETURNING e.epoch),"
+		" first AS (INSERT INTO goya_private.engine (system_id, epoch, started_at) SELECT $1, n.epoch, pg_catalog.clock_timestamp() FROM newest n"
+		" WHERE NOT EXISTS (SELECT FROM goya_private.engine WHERE system_id = $1) RETURNING epoch)"
+		" SELECT epoch FROM again UNION ALL SELECT epoch FROM first", 1, {TEXTOID}},
 	[GOYA_STMT_IS_COPY] = {
 		"SELECT EXISTS (SELECT FROM goya_private.engine WHERE system_id <> $1 AND NOT adopted)", 1, {TEXTOID}},
 	[GOYA_STMT_RECOVER_CALLS] = {

@@ -81,7 +81,7 @@ extern bool goya_template_is_constant(const GoyaTemplate *t);
  */
 extern Jsonb *goya_template_eval(const GoyaTemplate *t, GoyaScope *scope);
 extern char *goya_template_eval_text(const GoyaTemplate *t, GoyaScope *scope);	/* as text: strings bare, null NULL, others JSON */
-extern Jsonb *goya_expr_eval(const GoyaExpr *e, GoyaScope *scope);	/* first result, or NULL when there is none */
+extern Jsonb *goya_expr_eval(const GoyaExpr *e, GoyaScope *scope);	/* all results when it can give many, else the first; NULL: there is none */
 extern bool goya_expr_test(const GoyaExpr *e, GoyaScope *scope);	/* predicate: true only for a true result; also for `$.a ? (…)` with any result */
 
 #endif

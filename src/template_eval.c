@@ -208,6 +208,7 @@ eval_plain(const GoyaExpr *e, GoyaScope *scope, JsonbValue *result)
 	}
 }
 
+/* All results of an expression that can give many, the first of any other; NULL: it finds nothing. */
 Jsonb *
 goya_expr_eval(const GoyaExpr *e, GoyaScope *scope)
 {
@@ -220,7 +221,7 @@ goya_expr_eval(const GoyaExpr *e, GoyaScope *scope)
 		case 0:
 			return NULL;
 		default:
-			return call_jsonpath(jsonb_path_query_first_tz, e, scope);
+			return call_jsonpath(e->many ? jsonb_path_query_array_tz : jsonb_path_query_first_tz, e, scope);
 	}
 }
 
@@ -258,15 +259,12 @@ goya_expr_test(const GoyaExpr *e, GoyaScope *scope)
 
 static void eval_view(const GoyaTemplate *t, GoyaScope *scope, JsonbValue *result);
 
-/* An expression as a value: all results of one that can give many, the first of any other. */
+/* The same as a value of a template: nothing is null. */
 static Jsonb *
 eval_expr_value(const GoyaExpr *e, GoyaScope *scope)
 {
-	Jsonb	   *result;
+	Jsonb	   *result = goya_expr_eval(e, scope);
 
-	if (e->many)
-		return call_jsonpath(jsonb_path_query_array_tz, e, scope);
-	result = goya_expr_eval(e, scope);
 	return result ? result : goya_json_null();
 }
 

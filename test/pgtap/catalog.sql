@@ -41,7 +41,7 @@ SELECT set_eq($$SELECT DISTINCT r.name || ' ' || a.privilege_type || ' ' || a.gr
     $$SELECT 'goya_private.task_log SELECT ' || unnest('{goya_reader,goya_user,goya_admin}'::text[])$$,
     'beside SELECT in schema goya nothing is granted on whole tables; of the internals only the log of tasks, which has policies');
 SELECT set_eq($$SELECT DISTINCT f.name FROM functions f CROSS JOIN aclexplode(f.acl) a WHERE a.grantee <> f.proowner AND f.nspname = 'goya_private'$$,
-    $$SELECT 'goya_private.' || unnest('{brief_error,find_stuck_tasks,health_inside,health_outside,iso_time,visible_activity}'::text[])$$,
+    $$SELECT 'goya_private.' || unnest('{brief_error,find_stuck_tasks,health_inside,health_outside,in_task,iso_time,visible_activity}'::text[])$$,
     'of the internal functions only those that views need are granted');
 SELECT is_empty($$SELECT name FROM functions f CROSS JOIN aclexplode(f.acl) a
     WHERE a.grantee NOT IN (f.proowner, 'goya_reader'::regrole, 'goya_user'::regrole, 'goya_admin'::regrole)$$, 'nobody but goya''s three roles is granted anything');
@@ -56,12 +56,15 @@ SELECT is_empty($$SELECT rolname FROM pg_roles WHERE rolname IN ('goya_owner', '
 SELECT is_empty($$SELECT name FROM functions WHERE prosecdef AND NOT coalesce(proconfig @> '{"search_path=pg_catalog, pg_temp"}', false)$$,
     'SECURITY DEFINER functions have a fixed search_path');
 SELECT set_eq($$SELECT nspname || '.' || proname FROM functions WHERE prosecdef$$, $list$SELECT 'goya.' || unnest(string_to_array(
-    'activate_operator_version activate_tenant add_member add_operator_version approve cancel capture check context_at create_operator create_tenant '
+    'activate_operator_version activate_tenant add_member add_operator_version adopt_copy approve cancel capture check context_at create_operator create_tenant '
     'create_trigger create_workflow delete_workflow derivation_tree diagnose diff_workflow disable_trigger disable_workflow drop_trigger '
     'enable_trigger enable_workflow explain_workflow export_workflow finish_asset grant_credit graph hold patch_context pause publish_workflow '
     'quote refund register_asset register_authenticator release remove_member report_progress resume retry rollback_workflow save_draft '
     'search_assets set_artifact_maturity set_price signal suspend_tenant task_context task_events_since task_svg timeline top_up '
-    'unregister_authenticator update_artifact wait_for_task', ' '))$list$, 'and are those of this list');
+    'unregister_authenticator update_artifact wait_for_task', ' '))
+    UNION ALL SELECT 'goya_private.' || unnest(string_to_array(
+    'find_asset find_stuck_tasks find_workflow health_inside mark_origin not_found publish_event publish_inserted_assets publish_ready_assets '
+    'require_admin require_tenant require_writer schedule_cron set_tenant_status unschedule_trigger visible_activity', ' '))$list$, 'and are those of this list');
 
 -- Tables
 SELECT is_empty($$SELECT name FROM relations WHERE nspname = 'goya' AND relkind IN ('r', 'p') AND NOT (relrowsecurity AND relforcerowsecurity)$$,
