@@ -499,7 +499,7 @@ BEGIN
             UNION ALL
             SELECT inner_node.spec, coalesce(inner_node.spec ->> 'key', nodes.key || inner_node.suffix), nodes.times * inner_node.times, nodes.place
             FROM nodes CROSS JOIN LATERAL (
-                SELECT nodes.spec -> 'body' AS spec, '.item' AS suffix, coalesce(jsonb_array_length(CASE jsonb_typeof(elements) WHEN 'array' THEN elements END), 1)::numeric AS times
+                SELECT nodes.spec -> 'node' AS spec, '.item' AS suffix, coalesce(jsonb_array_length(CASE jsonb_typeof(elements) WHEN 'array' THEN elements END), 1)::numeric AS times
                 FROM goya_private.quote_value(nodes.spec -> 'over', input) elements
                 UNION ALL
                 SELECT nodes.spec -> 'compensate', '.compensate', 0) inner_node

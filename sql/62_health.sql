@@ -117,17 +117,20 @@ BEGIN
 
     -- Functions it may not call, or that are gone.
     RETURN QUERY
-        SELECT CASE WHEN to_regprocedure(s.function || '(jsonb)') IS NULL THEN 'function missing' ELSE 'privilege missing' END, s.key,
-               CASE WHEN to_regprocedure(s.function || '(jsonb)') IS NULL THEN format('There is no function %s(jsonb).', s.function)
+        SELECT CASE WHEN f.oid IS NULL THEN 'function missing' ELSE 'privilege missing' END, s.key,
+               CASE WHEN f.oid IS NULL THEN format('There is no function %s(jsonb).', s.function)
                     ELSE format('Role "%s" may not execute %s(jsonb).', task.run_as, s.function) END,
-               CASE WHEN to_regprocedure(s.function || '(jsonb)') IS NOT NULL
+               CASE WHEN f.oid IS NOT NULL
                     THEN format('GRANT EXECUTE ON FUNCTION %s(jsonb) TO %I; and USAGE on its schema.', s.function, task.run_as) END
         FROM (SELECT d ->> 'key' AS key, d ->> 'function' AS function FROM jsonb_array_elements(coalesce(definition -> 'nodes', '[]')) d
               WHERE d ->> 'kind' = 'sql' AND d ->> 'function' ~ '^[A-Za-z_"][^()]*$') s
+        -- Not by to_regprocedure: that fails for a schema that goya's owner may not use.
+        LEFT JOIN LATERAL (SELECT p.oid FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+                           WHERE ARRAY[n.nspname, p.proname]::text[] = parse_ident(s.function)
+                             AND p.proargtypes = ARRAY['jsonb'::regtype]::oidvector) f ON true
         WHERE role.rolname IS NOT NULL
           AND NOT EXISTS (SELECT FROM goya.node_runs r WHERE r.task_id = task.id AND r.node = s.key AND r.status IN ('succeeded', 'skipped'))
-          AND (to_regprocedure(s.function || '(jsonb)') IS NULL
-               OR NOT has_function_privilege(task.run_as, to_regprocedure(s.function || '(jsonb)'), 'EXECUTE'));
+          AND (f.oid IS NULL OR NOT has_function_privilege(task.run_as, f.oid, 'EXECUTE'));
 
     IF definition IS NOT NULL THEN
         RETURN QUERY

@@ -314,7 +314,7 @@ claim_rows(GoyaBatch *b, GoyaLane lane, int *n)
 	return rows;
 }
 
-/* Rows of paused tasks wait elsewhere until goya.resume. */
+/* Rows of paused tasks wait elsewhere until goya.resume.  Under the task's lock only: see there. */
 static void
 park(GoyaBatch *b, GoyaRows *parked, GoyaTask *t, const ClaimedRow *r, GoyaLane lane)
 {
@@ -362,7 +362,10 @@ goya_batch_claim(GoyaBatch *b, GoyaLane lane)
 			t->rank = rows[i].rank;
 		if (t->paused && rows[i].verb == GOYA_VERB_RUN)
 		{
-			park(b, parked, t, &rows[i], lane);
+			if (t->locked)
+				park(b, parked, t, &rows[i], lane);
+			else				/* goya.resume may be moving its rows: decided under the lock, in the lane of wake-ups */
+				goya_batch_queue(b, t, GOYA_LANE_WAKE, GOYA_VERB_RUN, rows[i].node, rows[i].item, rows[i].attempt, 0);
 			continue;
 		}
 		goya_batch_push(b, t, GOYA_WORK_RUN, rows[i].node, rows[i].item, rows[i].attempt);

@@ -373,7 +373,7 @@ write_queue(GoyaBatch *b)
 	foreach(lc, b->queued)
 	{
 		GoyaQueued *q = lfirst(lc);
-		GoyaRows   *rows = q->due ? timers : q->task && q->task->paused && q->verb == GOYA_VERB_RUN ? parked : ready;
+		GoyaRows   *rows = q->due ? timers : q->task && q->task->locked && q->task->paused && q->verb == GOYA_VERB_RUN ? parked : ready;
 
 		goya_rows_add(rows);
 		goya_rows_int8(rows, 0, rank_of(q));

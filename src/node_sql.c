@@ -171,6 +171,7 @@ task_role(GoyaTask *task)
 void
 goya_node_sql_scrub(void)
 {
+	PortalHashTableDeleteAll();	/* cursors WITH HOLD: their rows are the owner's */
 	DropAllPreparedStatements();
 	ResetTempTableNamespace();
 	ResetSequenceCaches();

@@ -173,7 +173,13 @@ static const StatementText statements[GOYA_N_STATEMENTS] = {
 		"SELECT n.node FROM goya.node_runs n WHERE n.task_id = $1 AND n.item = 0 AND n.status = 'succeeded' AND NOT EXISTS"
 		" (SELECT FROM goya.node_runs c WHERE c.task_id = $1 AND c.node = n.node || '.compensate') ORDER BY n.seq DESC", 1, {UUIDOID}},
 	[GOYA_STMT_COMPENSATED] = {
-		"UPDATE goya.node_runs n SET status = 'compensated', seq = $3 WHERE n.task_id = $1 AND n.node = $2 AND n.item = 0 AND n.status = 'succeeded'",
+		/* The row's event becomes another: the one that people have seen stays, in the log. */
+		"WITH undone AS (SELECT * FROM goya.node_runs n WHERE n.task_id = $1 AND n.node = $2 AND n.item = 0 AND n.status = 'succeeded'),"
+		" told AS (INSERT INTO goya_private.task_log (task_id, seq, tenant_id, type, node, item, attempt, data, created_at)"
+		"  SELECT u.task_id, u.seq, u.tenant_id, 'node_succeeded', u.node, u.item, u.attempt, pg_catalog.jsonb_strip_nulls("
+		"   pg_catalog.jsonb_build_object('message', pg_catalog.left(u.message, 1000), 'cost', u.cost)), u.finished_at FROM undone u)"
+		" UPDATE goya.node_runs n SET status = 'compensated', seq = $3 FROM undone u"
+		" WHERE n.task_id = u.task_id AND n.node = u.node AND n.item = u.item AND n.attempt = u.attempt",
 	3, {UUIDOID, TEXTOID, INT4OID}},
 	[GOYA_STMT_CANCEL_OPEN_RUNS] = {
 		"SELECT goya_private.cancel_open_runs($1)", 1, {UUIDOID}},
