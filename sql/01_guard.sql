@@ -6,10 +6,10 @@
 
 DO $$
 DECLARE
-    found text;
+    held text;
     owner pg_catalog.regrole;
 BEGIN
-    SELECT pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid) INTO found
+    SELECT pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid) INTO held
     FROM pg_catalog.pg_depend d
     WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass
           AND d.refobjid OPERATOR(pg_catalog.=) 'goya'::pg_catalog.regnamespace
@@ -17,7 +17,7 @@ BEGIN
     LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = 'schema goya is not empty',
-            DETAIL = pg_catalog.format('It holds %s.', found), HINT = 'Drop or rename the schema, then create the extension again.';
+            DETAIL = pg_catalog.format('It holds %s.', held), HINT = 'Drop or rename the schema, then create the extension again.';
     END IF;
     SELECT n.nspowner INTO owner FROM pg_catalog.pg_namespace n
     WHERE n.oid OPERATOR(pg_catalog.=) 'goya'::pg_catalog.regnamespace

@@ -46,7 +46,7 @@ CREATE INDEX tasks_tenant_idx ON goya.tasks (tenant_id, id);
 CREATE INDEX tasks_workflow_idx ON goya.tasks (workflow_id, id);
 CREATE INDEX tasks_parent_idx ON goya.tasks (parent_task_id) WHERE parent_task_id IS NOT NULL;
 CREATE INDEX tasks_asset_idx ON goya.tasks (asset_id) WHERE asset_id IS NOT NULL;
-CREATE INDEX tasks_trace_idx ON goya.tasks USING hash (trace_id);
+CREATE INDEX tasks_trace_idx ON goya.tasks (trace_id, id);
 
 CREATE TABLE goya.node_runs (
     task_id     uuid NOT NULL,

@@ -21,7 +21,7 @@ COMMENT ON FUNCTION goya.current_end_user() IS
 CREATE FUNCTION goya.is_admin() RETURNS boolean
     LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'goya_identity_admin_sql';
 COMMENT ON FUNCTION goya.is_admin() IS
-'Tells whether the caller is a platform administrator: a superuser or a member of goya_admin, not through a front end''s claims.';
+'Tells whether the caller is a platform administrator: a superuser or a member of goya_admin. False inside tasks.';
 
 -- The node run whose SQL is running now; nulls outside of tasks.
 CREATE FUNCTION goya_private.current_task(OUT task_id uuid, OUT node text, OUT item integer, OUT depth integer)

@@ -481,7 +481,7 @@ EXCEPTION WHEN syntax_error OR data_exception THEN
 END;
 $$;
 
--- What the priced nodes of a definition will cost, as far as it is known before: a row per node and unit. Bodies of maps count as often as
+-- What the priced nodes of a definition will cost, as far as it is known before: a row per node and unit. A map's node counts as often as
 -- the array has elements when it is in the input. Compensations are listed with quantity 0: they run only when a task fails.
 CREATE FUNCTION goya_private.quote_lines(tenant_id uuid, resolved jsonb, input jsonb, at timestamptz,
     OUT node text, OUT price_name text, OUT unit text, OUT quantity numeric, OUT amount bigint, OUT currency text) RETURNS SETOF record

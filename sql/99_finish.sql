@@ -1,26 +1,8 @@
 -- 99_finish.sql: what a dump keeps, and the last look over everything made.
 --
 -- Decided: a dump keeps every row of every table, queue and engine row included: a restored copy goes on where it was once somebody says so, and
--- the engine row says which cluster it came from, which is why the copy is paused until then. CREATE EXTENSION makes two rows before a dump's
--- are loaded, tenant default and the engine row; the loaded ones take their place.
+-- the engine row says which cluster it came from, which is why the copy is paused until then.
 -- Must hold: everything in both schemas belongs to goya_owner and to the extension.
-
-CREATE FUNCTION goya_private.replace_first_row() RETURNS trigger
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    IF TG_TABLE_NAME = 'engine' THEN
-        DELETE FROM goya_private.engine e WHERE e.system_id = NEW.system_id;
-    ELSE
-        DELETE FROM goya.tenants t WHERE t.id = NEW.id;
-    END IF;
-    RETURN NEW;
-END;
-$$;
-CREATE TRIGGER replace_first_row BEFORE INSERT ON goya_private.engine FOR EACH ROW EXECUTE FUNCTION goya_private.replace_first_row();
-CREATE TRIGGER replace_first_row BEFORE INSERT ON goya.tenants FOR EACH ROW
-    WHEN (NEW.id = '00000000-0000-7000-8000-000000000001') EXECUTE FUNCTION goya_private.replace_first_row();
-ALTER FUNCTION goya_private.replace_first_row() OWNER TO goya_owner;
-REVOKE ALL ON FUNCTION goya_private.replace_first_row() FROM PUBLIC;
 
 DO $$
 DECLARE

@@ -46,6 +46,7 @@
 #define TIMERS_AT_ONCE	1000
 #define EVENTS_AT_ONCE	500
 #define NEVER			DT_NOEND
+#define IS_A_COPY		"this is a copy of another database: SELECT goya.adopt_copy() starts it"
 
 typedef struct ChannelNote
 {
@@ -70,6 +71,7 @@ typedef struct Engine
 	TimestampTz executor_due;	/* one was started and has not shown up yet */
 	int			executors_before;
 	List	   *notes;			/* ChannelNote*, in TopMemoryContext */
+	bool		is_copy;		/* rows of another database were loaded after this engine had started */
 	bool		more_calls;
 	bool		more_results;
 	bool		more_timers;
@@ -214,8 +216,12 @@ static void
 look_for_work(void)
 {
 	GoyaStoreScope scope;
+	Datum		args[1];
 
 	goya_store_enter(&scope);
+	args[0] = CStringGetTextDatum(goya_batch_system_id());
+	goya_store_run(GOYA_STMT_IS_COPY, args, NULL);
+	engine.is_copy = goya_result_bool(0, 1);
 	goya_store_run(GOYA_STMT_HAS_WORK, NULL, NULL);
 	work_wake = 0;
 	if (goya_result_bool(0, 1) || goya_result_bool(0, 3) || goya_result_bool(0, 4))
@@ -264,7 +270,7 @@ start_executor(void)
 		goya_wake_now(MyDatabaseId, GOYA_WAKE_EXECUTORS);
 		return;
 	}
-	if (n >= goya_guc_max_executors || (engine.executor_due > now && n <= engine.executors_before))
+	if (n >= goya_guc_max_executors + (int) pg_atomic_read_u32(&goya_my_engine->alone) || (engine.executor_due > now && n <= engine.executors_before))
 		return;
 	engine.executors_before = n;
 	engine.executor_due = TimestampTzPlusMilliseconds(now, 1000);
@@ -400,7 +406,7 @@ pause_engine(const char *why)
 {
 	LWLockAcquire(goya_shared->lock, LW_EXCLUSIVE);
 	goya_my_engine->state = GOYA_ENGINE_PAUSED;
-	goya_my_engine->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 60000);
+	goya_my_engine->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), GOYA_PAUSE_MS);
 	pg_atomic_write_u32(&goya_my_engine->wanted, 0);
 	LWLockRelease(goya_shared->lock);
 	goya_shmem_engine_detail(goya_my_engine, why);
@@ -431,7 +437,7 @@ start(void)
 	goya_store_leave(&scope);
 	goya_worker_commit();
 	if (copy)
-		pause_engine("this is a copy of another database: SELECT goya.adopt_copy() starts it");
+		pause_engine(IS_A_COPY);
 }
 
 static void
@@ -493,6 +499,12 @@ run_turn(uint32 bits)
 		bits |= GOYA_WAKE_ALL;
 		engine.next_poll = TimestampTzPlusMilliseconds(now, goya_guc_poll_interval * 1000L);
 	}
+	if ((bits & GOYA_WAKE_ALL) == GOYA_WAKE_ALL && in_transaction("looking for work", look_for_work))
+	{
+		if (engine.is_copy)
+			pause_engine(IS_A_COPY);	/* a dump was loaded just now: before anything of it runs */
+		bits = (bits & ~(GOYA_WAKE_EXECUTORS | GOYA_WAKE_TRANSFERS)) | work_wake;
+	}
 	goya_http_drive(engine.http);
 	engine.more_results = goya_calls_record(engine.calls);
 	if ((bits & GOYA_WAKE_CANCELS) || engine.next_cancel <= now)
@@ -510,8 +522,6 @@ run_turn(uint32 bits)
 		in_transaction("firing intervals", fire_intervals);
 	if ((bits & GOYA_WAKE_TIMERS) || engine.next_timer <= now || engine.more_timers)
 		in_transaction("moving timers", move_due_timers);
-	if ((bits & GOYA_WAKE_ALL) == GOYA_WAKE_ALL && in_transaction("looking for work", look_for_work))
-		bits = (bits & ~(GOYA_WAKE_EXECUTORS | GOYA_WAKE_TRANSFERS)) | work_wake;
 	if ((bits & GOYA_WAKE_TRANSFERS) || engine.more_calls)
 		engine.more_calls = goya_calls_claim(engine.calls) && !goya_calls_full(engine.calls);
 	if (bits & GOYA_WAKE_EXECUTORS)

@@ -5,8 +5,8 @@
  * Its session user is goya_executor: powerless, and no member of anything (node_sql.c).  It never touches the network.  Started by the
  * engine when there is work and nobody idle; leaves after goya.executor_idle_timeout without work.
  *
- * One turn looks at the lanes in this order: wake-ups (short, they free waiting tasks), batches, and - while not all executors do the
- * same - one slow or unmeasured function alone.  Before it sleeps it says that it is idle, then looks once more: so a row committed in
+ * One turn looks at the lanes in this order: wake-ups (short, they free waiting tasks), batches, and - no more than
+ * goya.max_slow_nodes at once - one slow or unmeasured function alone.  Before it sleeps it says that it is idle, then looks once more: so a row committed in
  * between is seen either by the look or by the wake-up.
  *-------------------------------------------------------------------------
  */
@@ -78,7 +78,7 @@ run_batch(Executor *ex, GoyaAttempt *a, GoyaLane lane, GoyaBatchMode mode, int l
 			GoyaBatch  *b = goya_attempt_batch(a, mode, limit);
 
 			claimed = goya_batch_claim(b, lane);
-			if (claimed >= limit && limit > 1)
+			if (claimed >= limit)
 				goya_wake_now(MyDatabaseId, GOYA_WAKE_EXECUTORS);	/* there may be more: somebody else too */
 			if (claimed > 0)
 			{
@@ -119,16 +119,15 @@ leave_alone(int code, Datum arg)
 }
 
 /*
- * A slow function, while at least one executor is left for the others.
+ * A slow or unmeasured function.  While it runs this executor does not count as one: the engine may start another for the batches.
  */
 static int
 run_alone(Executor *ex)
 {
-	int			others = goya_guc_max_executors - 1;
 	int			result;
 
 	counted_alone = true;
-	if (pg_atomic_fetch_add_u32(&ex->engine->alone, 1) >= (uint32) Max(others, 1))
+	if (pg_atomic_fetch_add_u32(&ex->engine->alone, 1) >= (uint32) goya_guc_max_slow_nodes)
 		result = 0;
 	else
 		result = run_batch(ex, ex->alone, GOYA_LANE_ALONE, GOYA_BATCH_ALONE, 1);

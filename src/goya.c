@@ -11,6 +11,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 
+#include "ddl.h"
 #include "goya.h"
 #include "guc.h"
 #include "launcher.h"
@@ -28,6 +29,7 @@ _PG_init(void)
 	if (process_shared_preload_libraries_in_progress)
 	{
 		goya_shmem_init();
+		goya_ddl_install_hooks();
 		goya_launcher_register();
 	}
 }

@@ -15,6 +15,7 @@
 
 int			goya_guc_max_databases = 16;
 int			goya_guc_max_executors = 2;
+int			goya_guc_max_slow_nodes = 4;
 int			goya_guc_executor_idle_timeout = 60;
 int			goya_guc_batch_size = 500;
 int			goya_guc_batch_time = 50;
@@ -54,8 +55,10 @@ goya_guc_define(void)
 	if (process_shared_preload_libraries_in_progress)
 		define_int("goya.max_databases", "Number of databases of this cluster that can run a goya engine.",
 				   &goya_guc_max_databases, 16, 1, 1000, PGC_POSTMASTER, 0);
-	define_int("goya.max_executors", "Most executors at once in one database.",
+	define_int("goya.max_executors", "Most executors that run batches at once in one database; those busy with a slow SQL node are not counted.",
 			   &goya_guc_max_executors, 2, 1, 64, PGC_SIGHUP, 0);
+	define_int("goya.max_slow_nodes", "Most slow or not yet measured SQL nodes that run at once in one database, each in an executor of its own.",
+			   &goya_guc_max_slow_nodes, 4, 1, 60, PGC_SIGHUP, 0);
 	define_int("goya.executor_idle_timeout", "How long an executor without work stays.",
 			   &goya_guc_executor_idle_timeout, 60, 1, 86400, PGC_SIGHUP, GUC_UNIT_S);
 	define_int("goya.batch_size", "Most node runs in one transaction of an executor.",

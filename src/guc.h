@@ -6,6 +6,7 @@
 
 extern int	goya_guc_max_databases;
 extern int	goya_guc_max_executors;
+extern int	goya_guc_max_slow_nodes;
 extern int	goya_guc_executor_idle_timeout;
 extern int	goya_guc_batch_size;
 extern int	goya_guc_batch_time;

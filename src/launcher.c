@@ -166,8 +166,12 @@ check_slot(GoyaEngineSlot *slot)
 		slot->not_before = TimestampTzPlusMilliseconds(now, Min(MAX_BACKOFF_MS, 500 << Min(slot->failures, 7)));
 	}
 	if (slot->state == GOYA_ENGINE_PAUSED && slot->pid == 0 &&
-		(slot->not_before <= now || pg_atomic_read_u32(&slot->wanted) != 0))
+		(slot->not_before <= now ||
+		 (pg_atomic_read_u32(&slot->wanted) != 0 && slot->not_before <= TimestampTzPlusMilliseconds(now, GOYA_PAUSE_MS - 1000))))
+	{
 		slot->state = GOYA_ENGINE_WANTED;
+		slot->not_before = now;
+	}
 	LWLockRelease(goya_shared->lock);
 }
 
@@ -194,7 +198,8 @@ look(void)
 		}
 		check_slot(slot);
 		start_engine(slot, owner);
-		if (slot->state == GOYA_ENGINE_WANTED || slot->state == GOYA_ENGINE_STARTING)
+		if (slot->state == GOYA_ENGINE_WANTED || slot->state == GOYA_ENGINE_STARTING ||
+			(slot->state == GOYA_ENGINE_PAUSED && pg_atomic_read_u32(&slot->wanted) != 0))
 			sleep_ms = 500;
 	}
 	/* Slots of dropped databases become free. */

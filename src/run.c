@@ -181,7 +181,8 @@ repeated(const GoyaStart *s, const pg_uuid_t *workflow, pg_uuid_t *id)
 	if (s->idempotency_key == NULL)
 		return false;
 	if (strlen(s->idempotency_key) > 255)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("idempotency_key is longer than 255 bytes")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("idempotency_key is longer than 255 bytes"),
+						errhint("Use the id of the request in your own records, or a hash of it.")));
 	args[0] = UUIDPGetDatum(&s->tenant);
 	args[1] = CStringGetTextDatum(s->idempotency_key);
 	args[2] = PointerGetDatum(request_hash(s, workflow));

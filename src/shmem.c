@@ -39,6 +39,7 @@ static shmem_request_hook_type previous_request_hook = NULL;
 
 /* What this transaction owes at commit. */
 static uint32 pending_wake = 0;
+static bool pending_everybody = false;	/* the extension is dropped */
 static List *pending_announcements = NIL;	/* pg_uuid_t*, in TopTransactionContext */
 
 static Size
@@ -214,6 +215,28 @@ goya_wake_at_commit(uint32 bits)
 	pending_wake |= bits;
 }
 
+/* At commit all workers of this database look whether the extension is still there. */
+void
+goya_wake_everybody_at_commit(void)
+{
+	pending_everybody = true;
+}
+
+static void
+wake_everybody(void)
+{
+	LWLockAcquire(goya_shared->lock, LW_SHARED);
+	for (int i = 0; i < GOYA_MAX_EXECUTOR_SLOTS; i++)
+	{
+		GoyaExecutorSlot *e = &goya_shared->executors[i];
+
+		if (e->pid != 0 && e->dboid == MyDatabaseId && e->latch != NULL)
+			SetLatch(e->latch);
+	}
+	LWLockRelease(goya_shared->lock);
+	goya_wake_now(MyDatabaseId, GOYA_WAKE_ALL & ~GOYA_WAKE_EXECUTORS);
+}
+
 static ConditionVariable *
 waiter_slot(const pg_uuid_t *task)
 {
@@ -263,11 +286,14 @@ at_transaction_end(XactEvent event, void *arg)
 					ConditionVariableBroadcast(waiter_slot(lfirst(lc)));
 				if (pending_wake != 0 && goya_guc_wake_by_latch)
 					goya_wake_now(MyDatabaseId, pending_wake);
+				if (pending_everybody)
+					wake_everybody();
 			}
 			/* FALLTHROUGH */
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
 			pending_wake = 0;
+			pending_everybody = false;
 			pending_announcements = NIL;
 			break;
 		default:

@@ -63,6 +63,8 @@ typedef struct GoyaEngineSlot
 	bool		listening;
 } GoyaEngineSlot;
 
+#define GOYA_PAUSE_MS	60000	/* a paused engine is tried again after this; when woken, after a second */
+
 /* One per executor.  pid, dboid, latch under goya_shared->lock; the rest under mutex. */
 typedef struct GoyaExecutorSlot
 {
@@ -118,6 +120,7 @@ extern void goya_shmem_engine_detail(GoyaEngineSlot *slot, const char *detail);
 
 /* Wake-ups.  _at_commit sets flags for the commit callback; _now acts. */
 extern void goya_wake_at_commit(uint32 bits);
+extern void goya_wake_everybody_at_commit(void);
 extern void goya_wake_now(Oid dboid, uint32 bits);
 extern void goya_wake_launcher(void);
 extern void goya_announce_at_commit(const pg_uuid_t *task);

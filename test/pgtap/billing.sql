@@ -202,7 +202,7 @@ INSERT INTO goya.workflow_revisions (workflow_id, revision, tenant_id, definitio
     ('00000000-0000-7000-8000-0000000000a1', 1, pg_temp.tenant('bill-acme'), '{}', '{"nodes": [
         {"key": "free", "kind": "noop"},
         {"key": "one", "kind": "sql", "price": "frame"},
-        {"key": "many", "kind": "map", "over": "{{ input.frames }}", "body": {"kind": "http", "price": {"name": "frame"}}},
+        {"key": "many", "kind": "map", "over": "{{ input.frames }}", "node": {"kind": "http", "price": {"name": "frame"}}},
         {"key": "talk", "kind": "http", "price": {"name": "llm", "quantity": {"token_in": "{{ input.words }}", "token_out": "{{ output.n }}"}, "estimate": 20}},
         {"key": "undone", "kind": "sql", "compensate": {"kind": "sql", "price": "frame"}}]}'),
     ('00000000-0000-7000-8000-0000000000a3', 1, pg_temp.tenant('bill-acme'), '{}', '{"nodes": []}'),
