@@ -40,7 +40,10 @@ CREATE VIEW goya.task_events WITH (security_invoker = true) AS
            CASE WHEN r.error IS NULL THEN '{}'::jsonb ELSE jsonb_build_object('error', goya_private.brief_error(r.error)) END
            || CASE WHEN r.message IS NULL THEN '{}'::jsonb ELSE jsonb_build_object('message', left(r.message, 1000)) END
            || CASE WHEN r.cost IS NULL THEN '{}'::jsonb ELSE jsonb_build_object('cost', r.cost) END,
-           r.finished_at, r.tenant_id
+           -- The row of an undone node keeps the time of its own end; it was undone when its compensation ended.
+           CASE WHEN r.status = 'compensated'
+                THEN coalesce((SELECT max(c.finished_at) FROM goya.node_runs c WHERE c.task_id = r.task_id AND c.node = r.node || '.compensate'), r.finished_at)
+                ELSE r.finished_at END, r.tenant_id
     FROM goya.node_runs r WHERE r.status IN ('succeeded', 'failed', 'skipped', 'cancelled', 'compensated')
     UNION ALL
     SELECT l.task_id, l.seq, l.type, l.node, l.item, l.attempt,

@@ -270,8 +270,13 @@ start_executor(void)
 		goya_wake_now(MyDatabaseId, GOYA_WAKE_EXECUTORS);
 		return;
 	}
-	if (n >= goya_guc_max_executors + (int) pg_atomic_read_u32(&goya_my_engine->alone) || (engine.executor_due > now && n <= engine.executors_before))
+	if (n >= goya_guc_max_executors + (int) pg_atomic_read_u32(&goya_my_engine->alone))
 		return;
+	if (engine.executor_due > now && n <= engine.executors_before)
+	{
+		engine.next_poll = Min(engine.next_poll, engine.executor_due);	/* it may have ended before it could look */
+		return;
+	}
 	engine.executors_before = n;
 	engine.executor_due = TimestampTzPlusMilliseconds(now, 1000);
 	if (goya_worker_start("goya_executor_main", "goya executor", MyDatabaseId, engine.executor_role))

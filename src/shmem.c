@@ -323,6 +323,8 @@ detach_executor(int code, Datum arg)
 	pg_atomic_write_u32(&slot->idle, 0);
 	LWLockRelease(goya_shared->lock);
 	goya_my_executor = NULL;
+	if (code != 0)
+		goya_wake_now(MyDatabaseId, GOYA_WAKE_ALL);	/* terminated: what it was woken for, or ran, is somebody else's now */
 }
 
 GoyaExecutorSlot *
@@ -422,109 +424,6 @@ goya_shmem_interrupt_task(const pg_uuid_t *task)
 	LWLockRelease(goya_shared->lock);
 }
 
-/* ----- the fair queue ----- */
-
-/* Rank: 15 bits of inverted priority above 48 bits of virtual time; one node run of weight one is 1000 units of time. */
-#define RANK_UNIT 1000
-#define RANK_TIME_BITS 48
-#define RANK_TIME(rank) ((uint64) (rank) & ((UINT64CONST(1) << RANK_TIME_BITS) - 1))
-
-int64
-goya_rank_next(Oid dboid, const pg_uuid_t *tenant, int priority, int units)
-{
-	uint64		time = 0;
-	uint64		head = 0;
-
-	if (goya_shared != NULL)
-	{
-		GoyaEngineSlot *slot = goya_shmem_engine(dboid, false);
-		pg_atomic_uint64 *last = &goya_shared->tenant_last[hash_bytes(tenant->data, UUID_LEN) % GOYA_TENANT_SLOTS];
-		uint64		seen = pg_atomic_read_u64(last);
-
-		if (slot != NULL)
-			head = pg_atomic_read_u64(&slot->queue_head);
-		do
-			time = Max(seen, head) + (uint64) units * RANK_UNIT;
-		while (!pg_atomic_compare_exchange_u64(last, &seen, time));
-	}
-	priority = Min(Max(priority, -100), 100);
-	return ((int64) (100 - priority) << RANK_TIME_BITS) | (int64) RANK_TIME(time);
-}
-
-void
-goya_rank_served(Oid dboid, int64 rank)
-{
-	GoyaEngineSlot *slot = goya_shmem_engine(dboid, false);
-	uint64		time = RANK_TIME(rank);
-	uint64		seen;
-
-	if (slot == NULL)
-		return;
-	seen = pg_atomic_read_u64(&slot->queue_head);
-	while (seen < time && !pg_atomic_compare_exchange_u64(&slot->queue_head, &seen, time))
-		;
-}
-
-/* ----- speed of functions ----- */
-
-static GoyaFunctionSpeed *
-function_slot(Oid funcid, uint64 *key)
-{
-	*key = ((uint64) MyDatabaseId << 32) | funcid;
-	return &goya_shared->functions[hash_bytes((unsigned char *) key, sizeof(*key)) % GOYA_FUNCTION_SLOTS];
-}
-
-#define MEASURING PG_UINT32_MAX
-
-/*
- * Microseconds of one call; GOYA_UNMEASURED, and now it is the caller's to measure; or GOYA_BEING_MEASURED by somebody.
- */
-int
-goya_function_usec(Oid funcid)
-{
-	uint64		key;
-	GoyaFunctionSpeed *f = function_slot(funcid, &key);
-	uint64		seen = pg_atomic_read_u64(&f->key);
-	uint32		usec;
-
-	if (seen != key)
-	{
-		if (!pg_atomic_compare_exchange_u64(&f->key, &seen, key))
-			return GOYA_BEING_MEASURED;
-		pg_atomic_write_u32(&f->usec, MEASURING);
-		f->since = GetCurrentTimestamp();
-		return GOYA_UNMEASURED;
-	}
-	usec = pg_atomic_read_u32(&f->usec);
-	return usec == MEASURING ? GOYA_BEING_MEASURED : (int) usec;
-}
-
-/* Has measuring gone on for so long that the function must be a slow one? */
-bool
-goya_function_looks_slow(Oid funcid)
-{
-	uint64		key;
-	GoyaFunctionSpeed *f = function_slot(funcid, &key);
-
-	return TimestampDifferenceExceeds(f->since, GetCurrentTimestamp(), 100);
-}
-
-/* A moving average; a collision of two functions only makes one of them look unmeasured. */
-void
-goya_function_measured(Oid funcid, uint64 usec)
-{
-	uint64		key;
-	GoyaFunctionSpeed *f = function_slot(funcid, &key);
-	uint32		value = (uint32) Min(usec, 1000000000);
-	uint32		old = pg_atomic_read_u32(&f->usec);
-
-	if (pg_atomic_read_u64(&f->key) == key && old != MEASURING)
-		value = (old / 8) * 7 + value / 8;
-	else
-		pg_atomic_write_u64(&f->key, key);
-	pg_atomic_write_u32(&f->usec, value);
-}
-
 /* ----- SQL ----- */
 
 PG_FUNCTION_INFO_V1(goya_preloaded_sql);
@@ -540,15 +439,6 @@ goya_wake_sql(PG_FUNCTION_ARGS)
 {
 	goya_wake_at_commit(GOYA_WAKE_ALL);
 	PG_RETURN_VOID();
-}
-
-PG_FUNCTION_INFO_V1(goya_rank_next_sql);
-Datum
-goya_rank_next_sql(PG_FUNCTION_ARGS)
-{
-	if (PG_ARGISNULL(0))
-		PG_RETURN_NULL();
-	PG_RETURN_INT64(goya_rank_next(MyDatabaseId, PG_GETARG_UUID_P(0), PG_GETARG_INT32(1), PG_GETARG_INT32(2)));
 }
 
 PG_FUNCTION_INFO_V1(goya_announce_sql);
@@ -573,87 +463,4 @@ goya_interrupt_task_sql(PG_FUNCTION_ARGS)
 {
 	goya_shmem_interrupt_task(PG_GETARG_UUID_P(0));
 	PG_RETURN_VOID();
-}
-
-static void
-put_engine(ReturnSetInfo *rsinfo, GoyaEngineSlot *slot)
-{
-	static const char *const names[] = {"free", "wanted", "starting", "running", "paused"};
-	Datum		values[11] = {0};
-	bool		nulls[11];
-	char		detail[sizeof(slot->detail)];
-
-	memset(nulls, true, sizeof(nulls));
-	SpinLockAcquire(&slot->mutex);
-	memcpy(detail, slot->detail, sizeof(detail));
-	SpinLockRelease(&slot->mutex);
-	values[0] = CStringGetTextDatum("engine");
-	values[1] = Int32GetDatum(slot->pid);
-	values[2] = CStringGetTextDatum(names[slot->state]);
-	values[6] = TimestampTzGetDatum(slot->started_at);
-	values[7] = Int64GetDatum(pg_atomic_read_u64(&slot->batches));
-	values[8] = Int64GetDatum(pg_atomic_read_u64(&slot->node_runs));
-	values[9] = Int32GetDatum(pg_atomic_read_u32(&slot->transfers));
-	values[10] = CStringGetTextDatum(detail[0] ? detail : slot->listening ? "listening" : "");
-	nulls[0] = nulls[1] = nulls[2] = nulls[7] = nulls[8] = nulls[9] = nulls[10] = false;
-	nulls[6] = slot->started_at == 0;
-	nulls[1] = slot->pid == 0;
-	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
-}
-
-static void
-put_executor(ReturnSetInfo *rsinfo, GoyaExecutorSlot *slot)
-{
-	Datum		values[11] = {0};
-	bool		nulls[11];
-	GoyaExecutorSlot copy;
-
-	SpinLockAcquire(&slot->mutex);
-	memcpy(&copy, slot, sizeof(copy));
-	SpinLockRelease(&slot->mutex);
-	memset(nulls, true, sizeof(nulls));
-	values[0] = CStringGetTextDatum("executor");
-	values[1] = Int32GetDatum(copy.pid);
-	values[2] = CStringGetTextDatum(copy.busy ? "running" : "idle");
-	values[3] = UUIDPGetDatum(&copy.task);
-	values[4] = CStringGetTextDatum(copy.node);
-	values[5] = Int32GetDatum(copy.item);
-	values[6] = TimestampTzGetDatum(copy.since);
-	values[7] = Int64GetDatum(copy.batches);
-	values[8] = Int64GetDatum(copy.node_runs);
-	nulls[0] = nulls[1] = nulls[2] = nulls[7] = nulls[8] = false;
-	nulls[3] = nulls[4] = nulls[5] = nulls[6] = !copy.busy;
-	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
-}
-
-PG_FUNCTION_INFO_V1(goya_activity_sql);
-Datum
-goya_activity_sql(PG_FUNCTION_ARGS)
-{
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-
-	InitMaterializedSRF(fcinfo, 0);
-	if (goya_shared == NULL)
-		return (Datum) 0;
-	LWLockAcquire(goya_shared->lock, LW_SHARED);
-	if (goya_shared->launcher_pid != 0)
-	{
-		Datum		values[11] = {0};
-		bool		nulls[11];
-
-		memset(nulls, true, sizeof(nulls));
-		values[0] = CStringGetTextDatum("launcher");
-		values[1] = Int32GetDatum(goya_shared->launcher_pid);
-		values[2] = CStringGetTextDatum("running");
-		nulls[0] = nulls[1] = nulls[2] = false;
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
-	}
-	for (int i = 0; i < goya_shared->n_engines; i++)
-		if (goya_shared->engines[i].state != GOYA_ENGINE_FREE && goya_shared->engines[i].dboid == MyDatabaseId)
-			put_engine(rsinfo, &goya_shared->engines[i]);
-	for (int i = 0; i < GOYA_MAX_EXECUTOR_SLOTS; i++)
-		if (goya_shared->executors[i].pid != 0 && goya_shared->executors[i].dboid == MyDatabaseId)
-			put_executor(rsinfo, &goya_shared->executors[i]);
-	LWLockRelease(goya_shared->lock);
-	return (Datum) 0;
 }

@@ -46,7 +46,7 @@ SELECT is((SELECT count(*) FROM (SELECT DISTINCT ON (task_id) type FROM events O
 SELECT is((SELECT count(*) FROM events WHERE type ~ '^task_(succeeded|failed|cancelled)$'), 49::bigint, 'of which each has one');
 SELECT is((SELECT count(*) FROM goya.node_runs r JOIN mine m ON m.id = r.task_id WHERE NOT EXISTS (SELECT FROM events e WHERE (e.task_id, e.node, e.item, e.attempt, e.seq, e.type) = (r.task_id, r.node, r.item, r.attempt, r.seq, 'node_' || r.status))),
     0::bigint, 'every node run has the event of its end');
-SELECT is((SELECT count(*) FROM (SELECT created_at < lag(created_at) OVER (PARTITION BY task_id ORDER BY seq) - interval '50 ms' AS back FROM events) x WHERE back), 0::bigint, 'times go with the numbers');
+SELECT is((SELECT count(*) FROM (SELECT created_at < lag(created_at) OVER (PARTITION BY task_id ORDER BY seq) - interval '5 ms' AS back FROM events) x WHERE back), 0::bigint, 'times go with the numbers');
 SELECT is((SELECT count(*) FROM seen s WHERE NOT EXISTS (SELECT FROM events e WHERE (e.task_id, e.seq, e.type) = (s.task_id, s.seq, s.type) AND e.node IS NOT DISTINCT FROM s.node AND e.data = s.data)), 0::bigint, 'an event once seen stays as it was');
 SELECT is((SELECT count(*) FROM events WHERE created_at IS NULL), 0::bigint, 'every event has a time');
 SELECT is((SELECT DISTINCT string_agg(type || coalesce(' ' || node, ''), ', ' ORDER BY seq) FROM events WHERE name = 'ev chain' GROUP BY task_id),

@@ -421,6 +421,33 @@ SELECT is(goya.context_at(pg_temp.task_id('writes'), 1) -> 'shared', '{"map": {"
 SELECT matches(pg_temp.outcome('writes wrong'), '^failed VALIDATION 22023: context key vars.n must be of type number, not string', 'writes: a wrong type is the node''s error');
 SELECT is(pg_temp.outcome('writes cas'), 'succeeded "PT409 2"', 'writes: compare and set refuses what was changed');
 
+-- ---- price ----
+
+CREATE ROLE regress_nodes_admin;
+GRANT goya_admin TO regress_nodes_admin;
+SELECT set_config('test.reference', 'nodes ' || now(), false) \g /dev/null
+SET ROLE regress_nodes_admin;
+SELECT goya.top_up(1000, current_setting('test.reference')) \g /dev/null
+SELECT goya.set_price('nodes.frame', 7) \g /dev/null
+SELECT goya.set_price('nodes.call', 100) \g /dev/null
+RESET ROLE;
+DROP ROLE regress_nodes_admin;
+SELECT pg_temp.define('price', '{"nodes": [{"key": "cut", "kind": "transform", "output": {"n": "{{ input.n }}"}, "price": {"name": "nodes.frame", "quantity": "{{ output.n }}", "estimate": 10}},
+    {"key": "call", "kind": "sql", "function": "regress_nodes.maybe", "input": "{{ input.fail }}", "price": "nodes.call"}], "edges": [{"from": "cut", "to": "call"}]}');
+SELECT balance + frozen AS money FROM goya.wallets w WHERE w.tenant_id = '00000000-0000-7000-8000-000000000001' \gset
+SELECT pg_temp.run('price', $$SELECT goya.run('price', '{"n": 5, "fail": 0}')$$);
+SELECT is((pg_temp.task('price')).status::text, 'succeeded', 'price: a task that costs something');
+SELECT is((SELECT string_agg(node || ' ' || cost, ', ' ORDER BY seq) FROM goya.node_runs WHERE task_id = pg_temp.task_id('price')), 'cut 35, call 100', 'price: by quantity, and per call');
+SELECT is((SELECT balance || ' ' || frozen FROM goya.wallets w WHERE w.tenant_id = '00000000-0000-7000-8000-000000000001'), (:'money'::bigint - 135) || ' 0', 'price: what was used is paid, the rest released');
+SELECT pg_temp.run('price fails', $$SELECT goya.run('price', '{"n": 2, "fail": 1}')$$);
+SELECT is((pg_temp.task('price fails')).status::text, 'failed', 'price: a task that fails');
+SELECT is((SELECT string_agg(node || ' ' || coalesce(cost::text, '-'), ', ' ORDER BY seq) FROM goya.node_runs WHERE task_id = pg_temp.task_id('price fails')), 'cut 14, call -', 'price: pays for what succeeded only');
+SELECT is((SELECT balance || ' ' || frozen FROM goya.wallets w WHERE w.tenant_id = '00000000-0000-7000-8000-000000000001'), (:'money'::bigint - 149) || ' 0', 'price: and gets the rest back');
+SELECT is((SELECT count(*) || ' ' || sum(cost) FROM goya.usage_records WHERE task_id IN (pg_temp.task_id('price'), pg_temp.task_id('price fails'))), '3 149', 'price: a usage record for each');
+SELECT pg_temp.start('price beyond', '{"nodes": [{"key": "cut", "kind": "transform", "output": {"n": 1000000}, "price": {"name": "nodes.frame", "quantity": "{{ output.n }}", "estimate": 1}}]}');
+SELECT alike(pg_temp.outcome('price beyond'), 'failed POLICY_DENY PT402: %', 'price: more than there is: the node has failed');
+SELECT is((SELECT balance || ' ' || frozen FROM goya.wallets w WHERE w.tenant_id = '00000000-0000-7000-8000-000000000001'), (:'money'::bigint - 149) || ' 0', 'price: and nothing is paid');
+
 -- ---- many, with failures among them ----
 
 CREATE FUNCTION regress_nodes.picky(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS

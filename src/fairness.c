@@ -1,0 +1,130 @@
+/*-------------------------------------------------------------------------
+ * fairness.c
+ *		Whose turn it is: ranks of the queue, and how long SQL functions take.
+ *
+ * Start-time fair queueing: a row's rank is the newest virtual time its tenant was given, or that of the head of the queue if that is
+ * later, plus its cost; priority stands above it.  Clocks are atomics in shared memory, tenants hash to slots: a collision makes two
+ * tenants share one turn, a restart makes everybody equal again, and neither loses work.
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/timestamp.h"
+
+#include "goya.h"
+#include "shmem.h"
+
+/* ----- the fair queue ----- */
+
+/* Rank: 15 bits of inverted priority above 48 bits of virtual time; one node run of weight one is 1000 units of time. */
+#define RANK_UNIT 1000
+#define RANK_TIME_BITS 48
+#define RANK_TIME(rank) ((uint64) (rank) & ((UINT64CONST(1) << RANK_TIME_BITS) - 1))
+
+int64
+goya_rank_next(Oid dboid, const pg_uuid_t *tenant, int priority, int units)
+{
+	uint64		time = 0;
+	uint64		head = 0;
+
+	if (goya_shared != NULL)
+	{
+		GoyaEngineSlot *slot = goya_shmem_engine(dboid, false);
+		pg_atomic_uint64 *last = &goya_shared->tenant_last[hash_bytes(tenant->data, UUID_LEN) % GOYA_TENANT_SLOTS];
+		uint64		seen = pg_atomic_read_u64(last);
+
+		if (slot != NULL)
+			head = pg_atomic_read_u64(&slot->queue_head);
+		do
+			time = Max(seen, head) + (uint64) units * RANK_UNIT;
+		while (!pg_atomic_compare_exchange_u64(last, &seen, time));
+	}
+	priority = Min(Max(priority, -100), 100);
+	return ((int64) (100 - priority) << RANK_TIME_BITS) | (int64) RANK_TIME(time);
+}
+
+void
+goya_rank_served(Oid dboid, int64 rank)
+{
+	GoyaEngineSlot *slot = goya_shmem_engine(dboid, false);
+	uint64		time = RANK_TIME(rank);
+	uint64		seen;
+
+	if (slot == NULL)
+		return;
+	seen = pg_atomic_read_u64(&slot->queue_head);
+	while (seen < time && !pg_atomic_compare_exchange_u64(&slot->queue_head, &seen, time))
+		;
+}
+
+/* ----- speed of functions ----- */
+
+static GoyaFunctionSpeed *
+function_slot(Oid funcid, uint64 *key)
+{
+	*key = ((uint64) MyDatabaseId << 32) | funcid;
+	return &goya_shared->functions[hash_bytes((unsigned char *) key, sizeof(*key)) % GOYA_FUNCTION_SLOTS];
+}
+
+#define MEASURING PG_UINT32_MAX
+
+/*
+ * Microseconds of one call; GOYA_UNMEASURED, and now it is the caller's to measure; or GOYA_BEING_MEASURED by somebody.
+ */
+int
+goya_function_usec(Oid funcid)
+{
+	uint64		key;
+	GoyaFunctionSpeed *f = function_slot(funcid, &key);
+	uint64		seen = pg_atomic_read_u64(&f->key);
+	uint32		usec;
+
+	if (seen != key)
+	{
+		if (!pg_atomic_compare_exchange_u64(&f->key, &seen, key))
+			return GOYA_BEING_MEASURED;
+		pg_atomic_write_u32(&f->usec, MEASURING);
+		f->since = GetCurrentTimestamp();
+		return GOYA_UNMEASURED;
+	}
+	usec = pg_atomic_read_u32(&f->usec);
+	return usec == MEASURING ? GOYA_BEING_MEASURED : (int) usec;
+}
+
+/* Has measuring gone on for so long that the function must be a slow one? */
+bool
+goya_function_looks_slow(Oid funcid)
+{
+	uint64		key;
+	GoyaFunctionSpeed *f = function_slot(funcid, &key);
+
+	return TimestampDifferenceExceeds(f->since, GetCurrentTimestamp(), 100);
+}
+
+/* A moving average; a collision of two functions only makes one of them look unmeasured. */
+void
+goya_function_measured(Oid funcid, uint64 usec)
+{
+	uint64		key;
+	GoyaFunctionSpeed *f = function_slot(funcid, &key);
+	uint32		value = (uint32) Min(usec, 1000000000);
+	uint32		old = pg_atomic_read_u32(&f->usec);
+
+	if (pg_atomic_read_u64(&f->key) == key && old != MEASURING)
+		value = (old / 8) * 7 + value / 8;
+	else
+		pg_atomic_write_u64(&f->key, key);
+	pg_atomic_write_u32(&f->usec, value);
+}
+
+PG_FUNCTION_INFO_V1(goya_rank_next_sql);
+Datum
+goya_rank_next_sql(PG_FUNCTION_ARGS)
+{
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(goya_rank_next(MyDatabaseId, PG_GETARG_UUID_P(0), PG_GETARG_INT32(1), PG_GETARG_INT32(2)));
+}
