@@ -76,6 +76,7 @@ typedef struct Engine
 	bool		more_results;
 	bool		more_timers;
 	bool		more_events;
+	bool		more_channels;	/* to be told to the LISTEN connection by its next tick */
 } Engine;
 
 static Engine engine;
@@ -188,6 +189,7 @@ load_channels(void)
 	for (int i = 0; i < n; i++)
 		channels[i + 1] = goya_result_text(i, 1, scope.caller);
 	goya_listen_set_channels(engine.listen, channels, n + 1);
+	engine.more_channels = true;
 	goya_store_leave(&scope);
 }
 
@@ -481,7 +483,7 @@ sleep_time(long listen_ms)
 	long		ms = ms_until(engine.next_poll, now, 3600000);
 	long		http_ms = goya_http_next_timeout(engine.http);
 
-	if (engine.more_calls || engine.more_results || engine.more_timers || engine.more_events ||
+	if (engine.more_calls || engine.more_results || engine.more_timers || engine.more_events || engine.more_channels ||
 		pg_atomic_read_u32(&goya_my_engine->wanted) != 0)
 		return 0;
 	ms = ms_until(engine.next_timer, now, ms);
@@ -566,6 +568,7 @@ goya_engine_main(Datum arg)
 		}
 		MemoryContextReset(turn_context);
 		MemoryContextSwitchTo(turn_context);
+		engine.more_channels = false;
 		listen_ms = goya_listen_tick(engine.listen);
 		goya_my_engine->listening = goya_listen_connected(engine.listen);
 		run_turn(bits);
