@@ -15,7 +15,7 @@ use Time::HiRes 'time';
 my $http = http_server();
 
 # ---- preloaded, not created ----
-my $node = GoyaNode->start(name => 'lifecycle', conf => "goya.http_allow_loopback = on\ngoya.max_executors = 3\n", extension => 0);
+my $node = GoyaNode->start(name => 'lifecycle', conf => $GoyaWork::CONF, extension => 0);
 ok(defined until_true(sub { worker_pid($node, 'launcher') }, 5), 'the launcher runs');
 is($node->safe_psql('postgres', q{SELECT string_agg(backend_type, ', ') FROM pg_stat_activity WHERE backend_type LIKE 'goya%'}), 'goya launcher', 'and nothing else of goya');
 $node->restart;
