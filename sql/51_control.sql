@@ -432,7 +432,7 @@ BEGIN
         EXIT WHEN NOT FOUND OR goya_private.is_terminal(task.status);
         left_ms := ceil(extract(epoch FROM deadline - clock_timestamp()) * 1000);
         EXIT WHEN left_ms <= 0;
-        -- A second at most: an announcement between the look and the sleep costs no more than that.
+        -- A second at most: tasks are announced at commit, but for those of a process that died there.
         PERFORM goya_private.wait_announcement(wait_for_task.task_id, least(left_ms, 1000));
     END LOOP;
     RETURN task;

@@ -63,23 +63,24 @@ DECLARE
     task goya.tasks := goya_private.own_task(task_events_since.task_id);
     deadline timestamptz := clock_timestamp() + least(task_events_since.wait, interval '1 min');
     left_ms integer;
+    over    boolean;
 BEGIN
     IF task_events_since.limit_rows IS NULL OR task_events_since.limit_rows NOT BETWEEN 1 AND 10000 THEN
         RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'limit_rows must be from 1 to 10000';
     END IF;
     LOOP
+        -- Before the events are looked at: a task that has ended, or that this transaction started, says nothing more after them.
+        SELECT * INTO task FROM goya.tasks t WHERE t.id = task.id;
+        over := NOT FOUND OR goya_private.is_terminal(task.status);
         RETURN QUERY
             SELECT e.* FROM goya.task_events e
-            WHERE e.task_id = task.id AND e.seq > coalesce(task_events_since.seq, 0)
+            WHERE e.task_id = task_events_since.task_id AND e.seq > coalesce(task_events_since.seq, 0)
             ORDER BY e.seq LIMIT task_events_since.limit_rows;
-        EXIT WHEN FOUND;
+        EXIT WHEN FOUND OR over;
         left_ms := ceil(extract(epoch FROM deadline - clock_timestamp()) * 1000);
         EXIT WHEN coalesce(left_ms, 0) <= 0;
-        -- A task that has ended, or that this transaction started, has nothing more to say.
-        SELECT * INTO task FROM goya.tasks t WHERE t.id = task.id;
-        EXIT WHEN NOT FOUND OR goya_private.is_terminal(task.status);
-        PERFORM goya_private.refuse_endless_wait(task.id);
-        PERFORM goya_private.wait_announcement(task.id, least(left_ms, 1000));
+        PERFORM goya_private.refuse_endless_wait(task_events_since.task_id);
+        PERFORM goya_private.wait_announcement(task_events_since.task_id, least(left_ms, 1000));
     END LOOP;
 END;
 $$;

@@ -40,6 +40,7 @@ static shmem_request_hook_type previous_request_hook = NULL;
 /* What this transaction owes at commit. */
 static uint32 pending_wake = 0;
 static bool pending_everybody = false;	/* the extension is dropped */
+static bool sleep_prepared = false;	/* on a list of goya_shared->waiters */
 static List *pending_announcements = NIL;	/* pg_uuid_t*, in TopTransactionContext */
 
 static Size
@@ -259,7 +260,9 @@ goya_announce_at_commit(const pg_uuid_t *task)
 }
 
 /*
- * Wait until the task is announced (or another one with the same hash: the caller looks at the table anyway).
+ * Wait until the task is announced, or another one with the same hash: the caller looks at the table anyway.  The first call of a
+ * transaction returns at once and leaves this session on the list of those who are told: so what is announced between the caller's look
+ * and its next call ends that one, and nothing is missed.
  */
 bool
 goya_wait_announcement(const pg_uuid_t *task, long timeout_ms)
@@ -267,7 +270,7 @@ goya_wait_announcement(const pg_uuid_t *task, long timeout_ms)
 	ConditionVariable *cv = waiter_slot(task);
 	bool		timed_out;
 
-	ConditionVariablePrepareToSleep(cv);
+	sleep_prepared = true;
 	timed_out = ConditionVariableTimedSleep(cv, timeout_ms, PG_WAIT_EXTENSION);
 	return !timed_out;
 }
@@ -275,6 +278,11 @@ goya_wait_announcement(const pg_uuid_t *task, long timeout_ms)
 static void
 at_transaction_end(XactEvent event, void *arg)
 {
+	if (sleep_prepared && (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE))
+	{
+		sleep_prepared = false;
+		ConditionVariableCancelSleep();
+	}
 	switch (event)
 	{
 		case XACT_EVENT_COMMIT:
