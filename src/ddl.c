@@ -132,6 +132,24 @@ clear_database(Oid dboid)
 	}
 }
 
+/* The command is done: the workers may come back, if there is still a database to come back to. */
+static void
+let_return(Oid dboid)
+{
+	LWLockAcquire(goya_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < goya_shared->n_engines; i++)
+	{
+		GoyaEngineSlot *slot = &goya_shared->engines[i];
+
+		if (slot->state != GOYA_ENGINE_PAUSED || slot->dboid != dboid)
+			continue;
+		slot->state = GOYA_ENGINE_WANTED;
+		slot->not_before = 0;
+	}
+	LWLockRelease(goya_shared->lock);
+	goya_wake_launcher();
+}
+
 static void
 before_utility(PlannedStmt *pstmt, const char *query, bool read_only, ProcessUtilityContext context, ParamListInfo params,
 			   QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
@@ -140,12 +158,16 @@ before_utility(PlannedStmt *pstmt, const char *query, bool read_only, ProcessUti
 
 	if (goya_shared != NULL && context == PROCESS_UTILITY_TOPLEVEL && IsTransactionState())
 		dboid = wanted_alone(pstmt->utilityStmt);
-	if (OidIsValid(dboid) && dboid != MyDatabaseId && may_have_it(dboid))
+	if (dboid == MyDatabaseId || (OidIsValid(dboid) && !may_have_it(dboid)))
+		dboid = InvalidOid;
+	if (OidIsValid(dboid))
 		clear_database(dboid);
 	if (previous_utility_hook)
 		previous_utility_hook(pstmt, query, read_only, context, params, env, dest, qc);
 	else
 		standard_ProcessUtility(pstmt, query, read_only, context, params, env, dest, qc);
+	if (OidIsValid(dboid))
+		let_return(dboid);
 }
 
 /* ----- the extension ----- */
