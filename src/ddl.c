@@ -166,7 +166,7 @@ before_utility(PlannedStmt *pstmt, const char *query, bool read_only, ProcessUti
 		previous_utility_hook(pstmt, query, read_only, context, params, env, dest, qc);
 	else
 		standard_ProcessUtility(pstmt, query, read_only, context, params, env, dest, qc);
-	if (OidIsValid(dboid))
+	if (OidIsValid(dboid) && !IsA(pstmt->utilityStmt, DropdbStmt))
 		let_return(dboid);
 }
 
