@@ -135,7 +135,6 @@ typedef struct GoyaRecord
 	int			attempt;
 	GoyaRunStatus status;
 	bool		update;			/* the row exists: it was waiting or running */
-	bool		claimed;		/* an outside call about to start */
 	Jsonb	   *input;
 	Jsonb	   *output;
 	Jsonb	   *error;
@@ -196,8 +195,7 @@ typedef enum GoyaActionKind
 	GOYA_ACT_APPROVAL,
 	GOYA_ACT_EXPIRE_APPROVAL,
 	GOYA_ACT_CHILD,
-	GOYA_ACT_CONTEXT,			/* json: what to write */
-	GOYA_ACT_LOG				/* text: type, json: data */
+	GOYA_ACT_CONTEXT			/* json: what to write */
 } GoyaActionKind;
 
 typedef struct GoyaAction

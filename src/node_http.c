@@ -111,7 +111,6 @@ goya_node_start_call(GoyaBatch *b, const GoyaWork *w)
 	r = goya_batch_record(b, w, GOYA_RUN_RUNNING);
 	r->input = scope.params;
 	r->started_at = GetCurrentTimestamp();
-	r->claimed = true;
 	b->n_runs++;
 	b->calls = lappend(b->calls, call);
 }

@@ -51,7 +51,6 @@ typedef struct GoyaEngineSlot
 	int			failures;		/* starts that ended in failure since the last good one */
 	TimestampTz not_before;		/* backoff */
 	TimestampTz started_at;
-	int			executors;		/* registered and not yet ended, kept by the engine */
 	pg_atomic_uint32 wanted;	/* GOYA_WAKE_ bits */
 	pg_atomic_uint64 queue_head;	/* newest virtual time handed to an executor */
 	pg_atomic_uint64 batches;

@@ -106,10 +106,6 @@ static const StatementText statements[GOYA_N_STATEMENTS] = {
 		" WHERE t.id = u.id",
 		14, {UUIDARRAYOID, TEXTARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID,
 	INT4ARRAYOID, TIMESTAMPTZARRAYOID, FLOAT4ARRAYOID, JSONBARRAYOID, JSONBARRAYOID, BOOLARRAYOID}},
-	[GOYA_STMT_LOG] = {
-		"INSERT INTO goya_private.task_log (task_id, seq, tenant_id, type, node, item, attempt, data)"
-		" SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)",
-	8, {UUIDARRAYOID, INT4ARRAYOID, UUIDARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, INT2ARRAYOID, JSONBARRAYOID}},
 	[GOYA_STMT_UPSERT_JOINS] = {
 		"INSERT INTO goya_private.joins AS j (task_id, node, fired, dead, failed) SELECT * FROM unnest($1, $2, $3, $4, $5)"
 		" ON CONFLICT (task_id, node) DO UPDATE SET fired = j.fired + excluded.fired, dead = j.dead + excluded.dead,"
