@@ -315,6 +315,9 @@ extern void goya_advance_map_progress(GoyaBatch *b, GoyaTask *task, int node, in
 extern void goya_advance_resolve(GoyaBatch *b, GoyaTask *task, int node, bool ok);
 extern void goya_advance_compensate(GoyaBatch *b, GoyaTask *task);
 
+/* usage.c */
+extern void goya_usage_write(GoyaBatch *b);	/* captures and usage of the records to be written */
+
 /* flush.c, finish.c: writing */
 extern void goya_flush_round(GoyaBatch *b);
 extern void goya_flush_end(GoyaBatch *b);
