@@ -1,0 +1,439 @@
+/*-------------------------------------------------------------------------
+ * table.c
+ *		goya's own hot tables, read and written directly through table and index access methods, as COPY and the apply worker of logical
+ *		replication do: no parser, no planner, no executor nodes.
+ *
+ * Decided: tasks, node runs, the queue and completion events only, because a step writes little else; everything rarer is SQL in
+ * store.c.  A table that somebody gave a trigger or a generated column is written row by row with the executor's routines that know
+ * about them (ExecSimpleRelation...); any other in bulk, one WAL record per page.  Constraints are always checked.
+ *
+ * Columns and labels are found by name and kept per process until the table changes: an upgrade may have them in another order.
+ *
+ * What must hold: only code that acts as goya_owner gets here, because nothing below checks privileges or row security.  Rows are
+ * updated only under a lock taken with goya_table_lock in the same transaction.
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/relscan.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_enum.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/executor.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "table.h"
+
+#define BUFFERED_ROWS 500
+
+typedef struct TableText
+{
+	const char *schema;
+	const char *name;
+	const char *key;			/* the index to seek in */
+	const char *columns[GOYA_TABLE_MAX_COLUMNS + 1];
+	const char *label_type;
+	const char *labels[GOYA_TABLE_MAX_LABELS + 1];
+} TableText;
+
+static const TableText texts[GOYA_N_TABLES] = {
+	[GOYA_TABLE_TASKS] = {
+		"goya", "tasks", "tasks_pkey",
+		{"id", "tenant_id", "workflow_id", "revision", "status", "run_as", "created_by", "priority", "depth", "paused", "failing", "active",
+			"waiting", "done_nodes", "last_seq", "started_seq", "finished_seq", "progress", "message", "input", "output", "error", "asset_id",
+			"parent_task_id", "parent_node", "parent_item", "trigger_id", "trigger", "trace_id", "idempotency_key", "max_cost", "hold_id",
+		"run_at", "created_at", "started_at", "finished_at"},
+		"task_status", {"pending", "running", "waiting", "cancelling", "succeeded", "failed", "cancelled"}
+	},
+	[GOYA_TABLE_NODE_RUNS] = {
+		"goya", "node_runs", NULL,
+		{"task_id", "node", "item", "attempt", "tenant_id", "status", "seq", "started_seq", "epoch", "message", "input", "output", "error",
+		"cost", "started_at", "finished_at"},
+		"node_run_status", {"pending", "ready", "running", "waiting", "succeeded", "failed", "skipped", "cancelled", "compensated"}
+	},
+	[GOYA_TABLE_READY] = {
+		"goya_private", "ready", "ready_rank_idx",
+		{"rank", "lane", "verb", "task_id", "node", "item", "attempt", "tries"}
+	},
+	[GOYA_TABLE_EVENTS] = {
+		"goya", "events", NULL,
+		{"id", "tenant_id", "type", "subject_id", "data", "task_id", "depth", "created_at"}
+	},
+};
+
+static GoyaTableMeta metas[GOYA_N_TABLES];
+static bool callback_registered = false;
+
+/* ----- names ----- */
+
+static void
+table_changed(Datum arg, Oid relid)
+{
+	for (int i = 0; i < GOYA_N_TABLES; i++)
+		if (!OidIsValid(relid) || metas[i].relid == relid)
+			metas[i].valid = false;
+}
+
+static void
+find_labels(const TableText *text, Oid namespace, Oid *labels)
+{
+	Oid			type;
+
+	if (text->label_type == NULL)
+		return;
+	type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum(text->label_type), ObjectIdGetDatum(namespace));
+	for (int i = 0; text->labels[i] != NULL; i++)
+	{
+		labels[i] = GetSysCacheOid2(ENUMTYPOIDNAME, Anum_pg_enum_oid, ObjectIdGetDatum(type), CStringGetDatum(text->labels[i]));
+		if (!OidIsValid(labels[i]))
+			elog(ERROR, "type %s.%s has no label %s", text->schema, text->label_type, text->labels[i]);
+	}
+}
+
+static void
+find_names(GoyaTableId id)
+{
+	const TableText *text = &texts[id];
+	GoyaTableMeta *meta = &metas[id];
+	Oid			namespace = get_namespace_oid(text->schema, false);
+
+	if (!callback_registered)
+	{
+		CacheRegisterRelcacheCallback(table_changed, (Datum) 0);
+		callback_registered = true;
+	}
+	meta->relid = get_relname_relid(text->name, namespace);
+	if (!OidIsValid(meta->relid))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("table %s.%s does not exist", text->schema, text->name)));
+	meta->valid = true;			/* from here on an invalidation is not lost */
+	meta->keyid = text->key ? get_relname_relid(text->key, namespace) : InvalidOid;
+	for (int i = 0; text->columns[i] != NULL; i++)
+	{
+		meta->att[i] = get_attnum(meta->relid, text->columns[i]);
+		if (meta->att[i] <= 0)
+			elog(ERROR, "table %s.%s has no column %s", text->schema, text->name, text->columns[i]);
+	}
+	find_labels(text, namespace, meta->labels);
+}
+
+int
+goya_table_label_of(GoyaTable *t, Datum value)
+{
+	for (int i = 0; i < GOYA_TABLE_MAX_LABELS; i++)
+		if (t->meta->labels[i] == DatumGetObjectId(value))
+			return i;
+	elog(ERROR, "label %u of table %s is not known", DatumGetObjectId(value), RelationGetRelationName(t->rel));
+}
+
+/* ----- open, close ----- */
+
+/* Locked before it is looked at: an invalidation that the lock brought in starts again. */
+static Relation
+open_relation(GoyaTableId id)
+{
+	for (;;)
+	{
+		Relation	rel;
+
+		if (!metas[id].valid)
+			find_names(id);
+		rel = try_table_open(metas[id].relid, RowExclusiveLock);
+		if (rel != NULL && metas[id].valid)
+			return rel;
+		if (rel != NULL)
+			table_close(rel, RowExclusiveLock);
+		metas[id].valid = false;
+	}
+}
+
+static bool
+is_plain(Relation rel)
+{
+	TupleConstr *constr = rel->rd_att->constr;
+
+	return rel->trigdesc == NULL && (constr == NULL || !constr->has_generated_stored);
+}
+
+GoyaTable *
+goya_table_open(GoyaTableId id)
+{
+	GoyaTable  *t = palloc0(sizeof(GoyaTable));
+
+	t->cxt = CurrentMemoryContext;
+	t->rel = open_relation(id);
+	t->meta = &metas[id];
+	t->estate = CreateExecutorState();
+	t->estate->es_output_cid = GetCurrentCommandId(true);
+	t->info = makeNode(ResultRelInfo);
+	InitResultRelInfo(t->info, t->rel, 0, NULL, 0);
+	ExecOpenIndices(t->info, false);
+	t->plain = is_plain(t->rel);
+	if (!t->plain)
+		AfterTriggerBeginQuery();
+	return t;
+}
+
+static void
+write_one(GoyaTable *t, TupleTableSlot *row)
+{
+	ExecSimpleRelationInsert(t->info, t->estate, row);
+	ResetPerTupleExprContext(t->estate);
+}
+
+static void
+insert_index_entries(GoyaTable *t, TupleTableSlot *row, bool update)
+{
+	if (t->info->ri_NumIndices == 0)
+		return;
+#if PG_VERSION_NUM >= 160000
+	list_free(ExecInsertIndexTuples(t->info, row, t->estate, update, false, NULL, NIL, false));
+#else
+	list_free(ExecInsertIndexTuples(t->info, row, t->estate, update, false, NULL, NIL));
+#endif
+	ResetPerTupleExprContext(t->estate);
+}
+
+static void
+write_rows(GoyaTable *t)
+{
+	if (t->n == 0)
+		return;
+	if (t->plain && t->n > 1)
+		table_multi_insert(t->rel, t->slots, t->n, GetCurrentCommandId(true), 0, NULL);
+	for (int i = 0; i < t->n; i++)
+	{
+		if (!t->plain)
+			write_one(t, t->slots[i]);
+		else
+		{
+			if (t->n == 1)
+				table_tuple_insert(t->rel, t->slots[i], GetCurrentCommandId(true), 0, NULL);
+			insert_index_entries(t, t->slots[i], false);
+		}
+		ExecClearTuple(t->slots[i]);
+	}
+	t->n = 0;
+}
+
+void
+goya_table_close(GoyaTable *t)
+{
+	write_rows(t);
+	for (int i = 0; i < t->max && t->slots[i] != NULL; i++)
+		ExecDropSingleTupleTableSlot(t->slots[i]);
+	if (t->scan != NULL)
+	{
+		index_endscan(t->scan);
+		index_close(t->index, NoLock);
+	}
+	if (t->found != NULL)
+		ExecDropSingleTupleTableSlot(t->found);
+	if (t->changed != NULL)
+		ExecDropSingleTupleTableSlot(t->changed);
+	if (!t->plain)
+		AfterTriggerEndQuery(t->estate);
+	ExecCloseIndices(t->info);
+	table_close(t->rel, NoLock);
+	FreeExecutorState(t->estate);
+	CommandCounterIncrement();
+}
+
+/* ----- appending ----- */
+
+static TupleTableSlot *
+make_slot(GoyaTable *t)
+{
+	MemoryContext old = MemoryContextSwitchTo(t->cxt);
+	TupleTableSlot *slot = table_slot_create(t->rel, NULL);
+
+	MemoryContextSwitchTo(old);
+	return slot;
+}
+
+TupleTableSlot *
+goya_table_row(GoyaTable *t)
+{
+	TupleTableSlot *row;
+
+	if (t->n == t->max)
+	{
+		int			max = t->max ? Min(t->max * 8, BUFFERED_ROWS) : 8;
+
+		if (t->n == BUFFERED_ROWS)
+			write_rows(t);
+		else
+		{
+			t->slots = t->slots ? repalloc(t->slots, sizeof(TupleTableSlot *) * max) : MemoryContextAlloc(t->cxt, sizeof(TupleTableSlot *) * max);
+			memset(t->slots + t->max, 0, sizeof(TupleTableSlot *) * (max - t->max));
+			t->max = max;
+		}
+	}
+	if (t->slots[t->n] == NULL)
+		t->slots[t->n] = make_slot(t);
+	row = t->slots[t->n];
+	memset(row->tts_isnull, true, sizeof(bool) * row->tts_tupleDescriptor->natts);
+	memset(row->tts_values, 0, sizeof(Datum) * row->tts_tupleDescriptor->natts);
+	return row;
+}
+
+void
+goya_table_append(GoyaTable *t)
+{
+	TupleTableSlot *row = t->slots[t->n];
+
+	ExecStoreVirtualTuple(row);
+	row->tts_tableOid = RelationGetRelid(t->rel);
+	if (t->plain && t->rel->rd_att->constr != NULL)
+		ExecConstraints(t->info, row, t->estate);
+	t->n++;
+}
+
+/* ----- finding ----- */
+
+static void
+start_scan(GoyaTable *t)
+{
+	MemoryContext old = MemoryContextSwitchTo(t->cxt);
+
+	t->index = index_open(t->meta->keyid, RowExclusiveLock);
+#if PG_VERSION_NUM >= 180000
+	t->scan = index_beginscan(t->rel, t->index, GetActiveSnapshot(), NULL, 1, 0);
+#else
+	t->scan = index_beginscan(t->rel, t->index, GetActiveSnapshot(), 1, 0);
+#endif
+	MemoryContextSwitchTo(old);
+	if (t->found == NULL)
+		t->found = make_slot(t);
+}
+
+bool
+goya_table_seek(GoyaTable *t, Datum key)
+{
+	ScanKeyData scankey;
+	Oid			opclass;
+
+	if (t->scan == NULL)
+		start_scan(t);
+	opclass = t->index->rd_opcintype[0];
+	ScanKeyInit(&scankey, 1, BTEqualStrategyNumber,
+				get_opcode(get_opfamily_member(t->index->rd_opfamily[0], opclass, opclass, BTEqualStrategyNumber)), key);
+	index_rescan(t->scan, &scankey, 1, NULL, 0);
+	return goya_table_next(t);
+}
+
+bool
+goya_table_next(GoyaTable *t)
+{
+	if (!index_getnext_slot(t->scan, ForwardScanDirection, t->found))
+		return false;
+	slot_getallattrs(t->found);
+	return true;
+}
+
+/* ----- changing ----- */
+
+bool
+goya_table_lock(GoyaTable *t, ItemPointer tid)
+{
+	TM_FailureData tmfd;
+	TM_Result	result;
+
+	if (t->found == NULL)
+		t->found = make_slot(t);
+	result = table_tuple_lock(t->rel, tid, GetActiveSnapshot(), t->found, GetCurrentCommandId(true), LockTupleNoKeyExclusive, LockWaitBlock,
+							  TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS | TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &tmfd);
+	if (result == TM_Deleted)
+		return false;
+	if (result != TM_Ok)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("a row of table %s changed while it was being locked", RelationGetRelationName(t->rel))));
+	slot_getallattrs(t->found);
+	return true;
+}
+
+TupleTableSlot *
+goya_table_change(GoyaTable *t, HeapTuple old)
+{
+	if (t->changed == NULL)
+	{
+		MemoryContext cxt = MemoryContextSwitchTo(t->cxt);
+
+		t->changed = MakeSingleTupleTableSlot(RelationGetDescr(t->rel), &TTSOpsVirtual);
+		MemoryContextSwitchTo(cxt);
+	}
+	ExecClearTuple(t->changed);
+	heap_deform_tuple(old, RelationGetDescr(t->rel), t->changed->tts_values, t->changed->tts_isnull);
+	return t->changed;
+}
+
+/* The executor's way, for a table with triggers. */
+static void
+update_one(GoyaTable *t, ItemPointer tid, TupleTableSlot *row)
+{
+	EPQState	epq;
+	TupleTableSlot *old = table_slot_create(t->rel, NULL);
+
+	if (!table_tuple_fetch_row_version(t->rel, tid, SnapshotAny, old))
+		elog(ERROR, "row of table %s not found", RelationGetRelationName(t->rel));
+	EvalPlanQualInit(&epq, t->estate, NULL, NIL, -1
+#if PG_VERSION_NUM >= 160000
+					 ,NIL
+#endif
+		);
+	ExecSimpleRelationUpdate(t->info, t->estate, &epq, old, row);
+	EvalPlanQualEnd(&epq);
+	ExecDropSingleTupleTableSlot(old);
+}
+
+void
+goya_table_update(GoyaTable *t, ItemPointer tid, TupleTableSlot *row)
+{
+	TM_FailureData tmfd;
+	LockTupleMode lockmode;
+	TM_Result	result;
+#if PG_VERSION_NUM >= 160000
+	TU_UpdateIndexes indexes;
+#else
+	bool		indexes;
+#endif
+
+	ExecStoreVirtualTuple(row);
+	row->tts_tableOid = RelationGetRelid(t->rel);
+	if (!t->plain)
+	{
+		update_one(t, tid, row);
+		return;
+	}
+	if (t->rel->rd_att->constr != NULL)
+		ExecConstraints(t->info, row, t->estate);
+	result = table_tuple_update(t->rel, tid, row, GetCurrentCommandId(true), GetActiveSnapshot(), InvalidSnapshot, true, &tmfd, &lockmode, &indexes);
+	if (result != TM_Ok)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("a row of table %s changed while it was being updated", RelationGetRelationName(t->rel))));
+#if PG_VERSION_NUM >= 160000
+	if (indexes != TU_None)
+#else
+	if (indexes)
+#endif
+		insert_index_entries(t, row, true);
+	ResetPerTupleExprContext(t->estate);
+}
+
+bool
+goya_table_take(GoyaTable *t)
+{
+	TM_FailureData tmfd;
+
+	return table_tuple_delete(t->rel, &t->found->tts_tid, GetCurrentCommandId(true), GetActiveSnapshot(), InvalidSnapshot, false, &tmfd, false) == TM_Ok;
+}
