@@ -26,6 +26,7 @@
 #include "plan.h"
 #include "plan_cache.h"
 #include "store.h"
+#include "table.h"
 
 /* The order is that of goya.node_run_status. */
 typedef enum GoyaRunStatus
@@ -46,6 +47,12 @@ typedef struct GoyaValue
 	Jsonb	   *items;			/* of a map: the array it goes over */
 } GoyaValue;
 
+/* The order is that of goya.task_status. */
+typedef enum GoyaTaskStatus
+{
+	GOYA_TASK_PENDING, GOYA_TASK_RUNNING, GOYA_TASK_WAITING, GOYA_TASK_CANCELLING, GOYA_TASK_SUCCEEDED, GOYA_TASK_FAILED, GOYA_TASK_CANCELLED
+} GoyaTaskStatus;
+
 typedef enum GoyaTaskEnd
 {
 	GOYA_END_NONE,
@@ -56,6 +63,8 @@ typedef enum GoyaTaskEnd
 typedef struct GoyaTask
 {
 	pg_uuid_t	id;				/* hash key */
+	ItemPointerData tid;		/* of its row, as loaded or locked */
+	HeapTuple	row;			/* as locked */
 	pg_uuid_t	tenant;
 	pg_uuid_t	workflow;
 	int			revision;
@@ -100,6 +109,9 @@ typedef struct GoyaTask
 	GoyaTaskEnd end;
 	Jsonb	   *error;			/* with GOYA_END_FAILING */
 	Jsonb	   *output;
+	GoyaTaskStatus status;		/* these three: what will be written */
+	float		progress;
+	TimestampTz finished_at;
 
 	GoyaValue  *values;			/* per plan node; NULL until needed */
 	Jsonb	   *context;		/* {"vars", "shared"}; loaded when first needed */
@@ -135,6 +147,7 @@ typedef struct GoyaRecord
 	int			attempt;
 	GoyaRunStatus status;
 	bool		update;			/* the row exists: it was waiting or running */
+	bool		again;			/* a row may exist: a lost call is made again */
 	Jsonb	   *input;
 	Jsonb	   *output;
 	Jsonb	   *error;
@@ -160,7 +173,15 @@ typedef struct GoyaQueued
 	int			item;
 	int			attempt;
 	TimestampTz due;			/* 0: now */
+	int			tries;			/* > 0: taken before by a process that died */
 } GoyaQueued;
+
+/* Of GoyaBatch.tasks. */
+typedef struct GoyaTaskEntry
+{
+	pg_uuid_t	id;
+	GoyaTask   *task;
+} GoyaTaskEntry;
 
 /* Edges that have reached a join. */
 typedef struct GoyaArrivalKey
@@ -293,17 +314,27 @@ typedef struct GoyaOutcome
 
 /* batch.c */
 extern GoyaBatch *goya_batch_create(MemoryContext cxt, GoyaBatchMode mode, bool savepoints, int limit, GoyaBlame *blame);
-extern int	goya_batch_claim(GoyaBatch *b, GoyaLane lane);	/* rows claimed and turned into work */
-extern void goya_batch_load_tasks(GoyaBatch *b, int n, const pg_uuid_t *ids);
-extern GoyaTask *goya_batch_task(GoyaBatch *b, const pg_uuid_t *id);	/* NULL: not loaded */
-extern void goya_batch_lock_tasks(GoyaBatch *b);
-extern void goya_batch_push(GoyaBatch *b, GoyaTask *task, GoyaWorkKind kind, int node, int item, int attempt);
+extern GoyaWork *goya_batch_push(GoyaBatch *b, GoyaTask *task, GoyaWorkKind kind, int node, int item, int attempt);
 extern void goya_batch_run(GoyaBatch *b);	/* run all work, write everything; the caller commits */
-extern void goya_batch_queue(GoyaBatch *b, GoyaTask *task, int lane, int verb, int node, int item, int attempt, TimestampTz due);
 extern GoyaAction *goya_batch_act(GoyaBatch *b, GoyaActionKind kind, GoyaTask *task, int node, int item, int attempt);
 extern GoyaRecord *goya_batch_record(GoyaBatch *b, const GoyaWork *w, GoyaRunStatus status);
 extern bool goya_batch_convicted(GoyaBatch *b, const GoyaWork *w);
 extern char *goya_batch_system_id(void);
+
+/* task_rows.c */
+extern void goya_batch_load_tasks(GoyaBatch *b, int n, const pg_uuid_t *ids);
+extern GoyaTask *goya_batch_task(GoyaBatch *b, const pg_uuid_t *id);	/* NULL: not loaded */
+extern void goya_batch_lock_tasks(GoyaBatch *b);
+extern void goya_batch_write_tasks(GoyaBatch *b, List *tasks);
+
+/* queue.c */
+extern int	goya_batch_claim(GoyaBatch *b, GoyaLane lane);	/* rows claimed and turned into work */
+extern GoyaQueued *goya_batch_queue(GoyaBatch *b, GoyaTask *task, int lane, int verb, int node, int item, int attempt, TimestampTz due);
+extern void goya_queue_append(GoyaTable *t, int64 rank, int lane, int verb, const pg_uuid_t *task, int node, int item, int attempt, int tries);
+extern void goya_queue_write(GoyaBatch *b);
+
+/* completion.c */
+extern void goya_completion_publish(List *tasks);
 
 /* advance.c: the DAG */
 extern void goya_advance_finish(GoyaBatch *b, const GoyaWork *w, GoyaOutcome *outcome, Jsonb *input, TimestampTz started_at, bool update);

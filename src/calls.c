@@ -429,7 +429,7 @@ recover_batch(GoyaCalls *c, GoyaBatch *b, List *lost)
 			goya_rows_text(again, 1, a->text);
 			goya_rows_int4(again, 2, a->item);
 			goya_rows_int2(again, 3, a->attempt);
-			goya_batch_queue(b, t, GOYA_LANE_ENGINE, GOYA_VERB_RUN, node, a->item, a->attempt, 0);
+			goya_batch_queue(b, t, GOYA_LANE_ENGINE, GOYA_VERB_RUN, node, a->item, a->attempt, 0)->tries = 1;
 		}
 		else
 		{

@@ -129,7 +129,7 @@ compensate(GoyaBatch *b, GoyaTask *t)
 
 /* ----- tasks ----- */
 
-static const char *
+static GoyaTaskStatus
 next_status(GoyaBatch *b, GoyaTask *t)
 {
 	ErrorData  *error;
@@ -151,42 +151,22 @@ next_status(GoyaBatch *b, GoyaTask *t)
 		}
 	}
 	if (t->end == GOYA_END_SUCCEEDED)
-		return "succeeded";
+		return GOYA_TASK_SUCCEEDED;
 	if (t->end == GOYA_END_FAILING)
-		return "running";		/* end_task says failed, when nothing is left to undo */
-	return t->active > 0 && t->waiting >= t->active ? "waiting" : "running";
+		return GOYA_TASK_RUNNING;	/* end_task says failed, when nothing is left to undo */
+	return t->active > 0 && t->waiting >= t->active ? GOYA_TASK_WAITING : GOYA_TASK_RUNNING;
 }
 
 static void
-put_task(GoyaBatch *b, GoyaRows *rows, GoyaTask *t)
+decide_task(GoyaBatch *b, GoyaTask *t)
 {
-	const char *status = next_status(b, t);
-	bool		ended = t->end == GOYA_END_SUCCEEDED;
-	float		percent = ended ? 100.0 : Min(99.0, 100.0 * t->done / Max(t->plan->n_listed, 1));
-
-	goya_rows_add(rows);
-	goya_rows_uuid(rows, 0, &t->id);
-	goya_rows_text(rows, 1, status);
-	goya_rows_int4(rows, 2, t->active);
-	goya_rows_int4(rows, 3, t->waiting);
-	goya_rows_int4(rows, 4, t->done);
-	if (ended)
-		t->last_seq++;
-	goya_rows_int4(rows, 5, t->last_seq);
-	if (t->started_seq > 0)
-	{
-		goya_rows_int4(rows, 6, t->started_seq);
-		goya_rows_time(rows, 7, b->now);
-	}
-	if (ended)
-	{
-		goya_rows_int4(rows, 8, t->last_seq);
-		goya_rows_time(rows, 9, GetCurrentTimestamp());
-		goya_rows_jsonb(rows, 11, t->output);
-	}
-	goya_rows_float4(rows, 10, percent);
-	goya_rows_jsonb(rows, 12, t->error);
-	goya_rows_bool(rows, 13, t->failing || t->end == GOYA_END_FAILING);
+	t->status = next_status(b, t);
+	t->progress = Min(99.0, 100.0 * t->done / Max(t->plan->n_listed, 1));
+	if (t->end != GOYA_END_SUCCEEDED)
+		return;
+	t->progress = 100.0;
+	t->last_seq++;
+	t->finished_at = GetCurrentTimestamp();
 }
 
 static bool
@@ -229,7 +209,7 @@ succeed_tasks(GoyaBatch *b)
 	static const Oid column[] = {UUIDOID};
 	GoyaRows   *settle = goya_rows_create(1, column);
 	GoyaRows   *forget = goya_rows_create(1, column);
-	GoyaRows   *completed = goya_rows_create(1, column);
+	List	   *completed = NIL;
 
 	for (int i = 0; i < b->n_tasks; i++)
 	{
@@ -237,7 +217,7 @@ succeed_tasks(GoyaBatch *b)
 
 		if (t->end != GOYA_END_SUCCEEDED)
 			continue;
-		put_id(completed, t);
+		completed = lappend(completed, t);
 		if (t->has_hold)
 			put_id(settle, t);
 		if (leaves_counters(t->plan))
@@ -247,8 +227,7 @@ succeed_tasks(GoyaBatch *b)
 	}
 	if (forget->n > 0)
 		goya_rows_run(GOYA_STMT_FORGET_TASKS, forget);
-	if (completed->n > 0)
-		goya_rows_run(GOYA_STMT_PUBLISH_COMPLETED, completed);
+	goya_completion_publish(completed);
 	if (settle->n > 0)
 		goya_rows_run(GOYA_STMT_SETTLE, settle);
 }
@@ -291,9 +270,7 @@ mark_compensated(GoyaBatch *b, GoyaTask *t)
 static void
 write_tasks(GoyaBatch *b)
 {
-	static const Oid columns[] = {UUIDOID, TEXTOID, INT4OID, INT4OID, INT4OID, INT4OID, INT4OID, TIMESTAMPTZOID, INT4OID, TIMESTAMPTZOID,
-	FLOAT4OID, JSONBOID, JSONBOID, BOOLOID};
-	GoyaRows   *rows = goya_rows_create(14, columns);
+	List	   *written = NIL;
 	List	   *failed = NIL;
 
 	for (int i = 0; i < b->n_tasks; i++)
@@ -305,13 +282,13 @@ write_tasks(GoyaBatch *b)
 		mark_compensated(b, t);
 		if (t->end == GOYA_END_FAILING && !compensate(b, t))
 			failed = lappend(failed, t);
-		put_task(b, rows, t);
+		decide_task(b, t);
+		written = lappend(written, t);
 		if (t->end == GOYA_END_FAILING && !t->failing && !list_member_ptr(failed, t))
 			failed = lappend(failed, t);	/* its output could not be made */
 		goya_announce_at_commit(&t->id);
 	}
-	if (rows->n > 0)
-		goya_rows_run(GOYA_STMT_UPDATE_TASKS, rows);
+	goya_batch_write_tasks(b, written);
 	succeed_tasks(b);
 	end_failed_tasks(b, failed);
 }
@@ -350,55 +327,6 @@ start_children(GoyaBatch *b)
 	b->actions = NIL;
 }
 
-/* ----- queue ----- */
-
-static int64
-rank_of(GoyaQueued *q)
-{
-	/* Items of a map pay their way; other successors keep their task's place, so that what was begun is ended first. */
-	if (q->task != NULL && q->task->rank != 0 && (q->node < 0 || q->task->plan->nodes[q->node].owner < 0))
-		return q->task->rank;
-	return goya_rank_next(MyDatabaseId, &q->tenant, q->priority, 1);
-}
-
-static void
-write_queue(GoyaBatch *b)
-{
-	static const Oid columns[] = {INT8OID, INT2OID, INT2OID, UUIDOID, INT4OID, INT4OID, INT2OID, TIMESTAMPTZOID};
-	GoyaRows   *ready = goya_rows_create(7, columns);
-	GoyaRows   *parked = goya_rows_create(7, columns);
-	GoyaRows   *timers = goya_rows_create(8, columns);
-	ListCell   *lc;
-
-	foreach(lc, b->queued)
-	{
-		GoyaQueued *q = lfirst(lc);
-		GoyaRows   *rows = q->due ? timers : q->task && q->task->locked && q->task->paused && q->verb == GOYA_VERB_RUN ? parked : ready;
-
-		goya_rows_add(rows);
-		goya_rows_int8(rows, 0, rank_of(q));
-		goya_rows_int2(rows, 1, q->lane);
-		goya_rows_int2(rows, 2, q->verb);
-		goya_rows_uuid(rows, 3, &q->task_id);
-		goya_rows_int4(rows, 4, q->node);
-		goya_rows_int4(rows, 5, q->item);
-		goya_rows_int2(rows, 6, q->attempt);
-		if (q->due)
-			goya_rows_time(rows, 7, q->due);
-		if (rows == timers)
-			b->wake |= GOYA_WAKE_TIMERS;
-		else if (rows == ready)
-			b->wake |= q->lane == GOYA_LANE_ENGINE ? GOYA_WAKE_TRANSFERS : GOYA_WAKE_EXECUTORS;
-	}
-	if (ready->n > 0)
-		goya_rows_run(GOYA_STMT_INSERT_READY, ready);
-	if (parked->n > 0)
-		goya_rows_run(GOYA_STMT_INSERT_PARKED, parked);
-	if (timers->n > 0)
-		goya_rows_run(GOYA_STMT_INSERT_TIMERS, timers);
-	b->queued = NIL;
-}
-
 void
 goya_flush_end(GoyaBatch *b)
 {
@@ -407,7 +335,7 @@ goya_flush_end(GoyaBatch *b)
 	goya_store_enter(&scope);
 	write_tasks(b);
 	start_children(b);
-	write_queue(b);
+	goya_queue_write(b);
 	goya_store_leave(&scope);
 	goya_wake_at_commit(b->wake);
 }

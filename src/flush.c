@@ -15,8 +15,44 @@
 
 /* ----- node runs ----- */
 
+/* A row of a node run that has none yet. */
 static void
-put_insert(GoyaRows *rows, GoyaRecord *r, int seq, int epoch)
+append_run(GoyaTable *t, GoyaRecord *r, int seq, int epoch)
+{
+	TupleTableSlot *row = goya_table_row(t);
+	bool		open = r->status == GOYA_RUN_WAITING || r->status == GOYA_RUN_RUNNING;
+
+	goya_row_set(t, row, GOYA_RUNS_TASK_ID, UUIDPGetDatum(&r->task->id));
+	goya_row_set(t, row, GOYA_RUNS_NODE, CStringGetTextDatum(r->task->plan->nodes[r->node].key));
+	goya_row_set(t, row, GOYA_RUNS_ITEM, Int32GetDatum(r->item));
+	goya_row_set(t, row, GOYA_RUNS_ATTEMPT, Int16GetDatum(r->attempt));
+	goya_row_set(t, row, GOYA_RUNS_TENANT_ID, UUIDPGetDatum(&r->task->tenant));
+	goya_row_set(t, row, GOYA_RUNS_STATUS, goya_table_label(t, r->status));
+	goya_row_set(t, row, GOYA_RUNS_SEQ, Int32GetDatum(seq));
+	if (open)
+		goya_row_set(t, row, GOYA_RUNS_STARTED_SEQ, Int32GetDatum(seq));
+	if (r->status == GOYA_RUN_RUNNING)
+		goya_row_set(t, row, GOYA_RUNS_EPOCH, Int32GetDatum(epoch));
+	if (r->message != NULL)
+		goya_row_set(t, row, GOYA_RUNS_MESSAGE, CStringGetTextDatum(r->message));
+	if (r->input != NULL)
+		goya_row_set(t, row, GOYA_RUNS_INPUT, JsonbPGetDatum(r->input));
+	if (r->output != NULL)
+		goya_row_set(t, row, GOYA_RUNS_OUTPUT, JsonbPGetDatum(r->output));
+	if (r->error != NULL)
+		goya_row_set(t, row, GOYA_RUNS_ERROR, JsonbPGetDatum(r->error));
+	if (r->has_cost)
+		goya_row_set(t, row, GOYA_RUNS_COST, Int64GetDatum(r->cost));
+	if (r->started_at != 0)
+		goya_row_set(t, row, GOYA_RUNS_STARTED_AT, TimestampTzGetDatum(r->started_at));
+	if (!open && r->finished_at != 0)
+		goya_row_set(t, row, GOYA_RUNS_FINISHED_AT, TimestampTzGetDatum(r->finished_at));
+	goya_table_append(t);
+}
+
+/* The same, where a lost call may have left one. */
+static void
+put_upsert(GoyaRows *rows, GoyaRecord *r, int seq, int epoch)
 {
 	bool		open = r->status == GOYA_RUN_WAITING || r->status == GOYA_RUN_RUNNING;
 
@@ -68,8 +104,9 @@ write_records(GoyaBatch *b)
 	JSONBOID, JSONBOID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID};
 	static const Oid update_columns[] = {UUIDOID, TEXTOID, INT4OID, INT2OID, TEXTOID, INT4OID, TEXTOID, JSONBOID, JSONBOID, INT8OID,
 	TIMESTAMPTZOID};
-	GoyaRows   *inserts = goya_rows_create(16, insert_columns);
+	GoyaRows   *upserts = goya_rows_create(16, insert_columns);
 	GoyaRows   *updates = goya_rows_create(11, update_columns);
+	GoyaTable  *appended = NULL;
 	ListCell   *lc;
 
 	goya_usage_write(b);
@@ -80,12 +117,20 @@ write_records(GoyaBatch *b)
 
 		if (r->update)
 			put_update(updates, r, seq);
+		else if (r->again)
+			put_upsert(upserts, r, seq, b->epoch);
 		else
-			put_insert(inserts, r, seq, b->epoch);
+		{
+			if (appended == NULL)
+				appended = goya_table_open(GOYA_TABLE_NODE_RUNS);
+			append_run(appended, r, seq, b->epoch);
+		}
 	}
 	b->records = NIL;
-	if (inserts->n > 0)
-		goya_rows_run(GOYA_STMT_INSERT_RUNS, inserts);
+	if (appended != NULL)
+		goya_table_close(appended);
+	if (upserts->n > 0)
+		goya_rows_run(GOYA_STMT_UPSERT_RUNS, upserts);
 	if (updates->n > 0)
 		goya_rows_run(GOYA_STMT_UPDATE_RUNS, updates);
 }

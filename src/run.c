@@ -267,8 +267,18 @@ queue_start(const GoyaStart *s, const pg_uuid_t *id)
 {
 	static const Oid columns[] = {INT8OID, INT2OID, INT2OID, UUIDOID, INT4OID, INT4OID, INT2OID, TIMESTAMPTZOID};
 	bool		later = s->run_at > GetCurrentTimestamp();
-	GoyaRows   *rows = goya_rows_create(later ? 8 : 7, columns);
+	GoyaRows   *rows;
 
+	if (!later)
+	{
+		GoyaTable  *ready = goya_table_open(GOYA_TABLE_READY);
+
+		goya_queue_append(ready, goya_rank_next(MyDatabaseId, &s->tenant, s->priority, 1), GOYA_LANE_EXECUTOR, GOYA_VERB_RUN, id, -1, 0, 1, 0);
+		goya_table_close(ready);
+		goya_wake_at_commit(GOYA_WAKE_EXECUTORS);
+		return;
+	}
+	rows = goya_rows_create(8, columns);
 	goya_rows_add(rows);
 	goya_rows_int8(rows, 0, goya_rank_next(MyDatabaseId, &s->tenant, s->priority, 1));
 	goya_rows_int2(rows, 1, GOYA_LANE_EXECUTOR);
@@ -277,10 +287,9 @@ queue_start(const GoyaStart *s, const pg_uuid_t *id)
 	goya_rows_int4(rows, 4, -1);
 	goya_rows_int4(rows, 5, 0);
 	goya_rows_int2(rows, 6, 1);
-	if (later)
-		goya_rows_time(rows, 7, s->run_at);
-	goya_rows_run(later ? GOYA_STMT_INSERT_TIMERS : GOYA_STMT_INSERT_READY, rows);
-	goya_wake_at_commit(later ? GOYA_WAKE_TIMERS : GOYA_WAKE_EXECUTORS);
+	goya_rows_time(rows, 7, s->run_at);
+	goya_rows_run(GOYA_STMT_INSERT_TIMERS, rows);
+	goya_wake_at_commit(GOYA_WAKE_TIMERS);
 }
 
 static void

@@ -33,27 +33,9 @@ typedef struct StatementText
 #define MANY_ROWS	1000000.0
 #define MANY_PAGES	20000
 
-/* A copy of another cluster or database, not adopted, keeps everything paused. */
-#define NOT_A_COPY \
-	"NOT EXISTS (SELECT FROM goya_private.engine WHERE system_id <> $3 AND NOT adopted)"
-
 static const StatementText statements[GOYA_N_STATEMENTS] = {
-	[GOYA_STMT_CLAIM] = {
-		"DELETE FROM goya_private.ready WHERE ctid = ANY (ARRAY("
-		" SELECT ctid FROM goya_private.ready WHERE lane = $1 AND " NOT_A_COPY
-		" ORDER BY lane, rank LIMIT $2 FOR UPDATE SKIP LOCKED))"
-		" RETURNING task_id, node, item, attempt, verb, rank, tries",
-	3, {INT2OID, INT4OID, TEXTOID}},
-	[GOYA_STMT_LOAD_TASKS] = {
-		"SELECT t.id, t.tenant_id, t.workflow_id, t.revision, t.status::text, t.run_as::text, t.paused, t.failing, t.input, t.asset_id,"
-		" t.trigger, t.trace_id, t.created_at, t.priority, t.depth, t.hold_id IS NOT NULL, t.parent_task_id, t.parent_node, t.parent_item,"
-		" tn.status = 'active', EXISTS (SELECT FROM goya_private.cancel_requests c WHERE c.task_id = t.id), t.created_by"
-		" FROM goya.tasks t LEFT JOIN goya.tenants tn ON tn.id = t.tenant_id WHERE t.id = ANY ($1)",
-	1, {UUIDARRAYOID}},
-	[GOYA_STMT_LOCK_TASKS] = {
-		"SELECT id, status::text, paused, failing, active, waiting, last_seq, done_nodes, started_at IS NOT NULL"
-		" FROM goya.tasks WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE",
-	1, {UUIDARRAYOID}},
+	[GOYA_STMT_ACTIVE_TENANTS] = {"SELECT id FROM goya.tenants WHERE id = ANY ($1) AND status = 'active'", 1, {UUIDARRAYOID}},
+	[GOYA_STMT_CANCEL_WANTED] = {"SELECT task_id FROM goya_private.cancel_requests WHERE task_id = ANY ($1)", 1, {UUIDARRAYOID}},
 	[GOYA_STMT_LOAD_VALUES] = {
 		"SELECT n.task_id, n.node, n.status::text, n.output, n.error FROM unnest($1, $2) AS u(task_id, node)"
 		" JOIN goya.node_runs n ON n.task_id = u.task_id AND n.node = u.node AND n.item = 0"
@@ -66,7 +48,7 @@ static const StatementText statements[GOYA_N_STATEMENTS] = {
 		"SELECT task_id, state FROM goya.task_contexts WHERE task_id = ANY ($1)", 1, {UUIDARRAYOID}},
 	[GOYA_STMT_LOAD_ASSET] = {
 		"SELECT pg_catalog.to_jsonb(a) - 'content' FROM goya.assets a WHERE a.id = $1 AND a.tenant_id = $2", 2, {UUIDOID, UUIDOID}},
-	[GOYA_STMT_INSERT_RUNS] = {
+	[GOYA_STMT_UPSERT_RUNS] = {
 		"INSERT INTO goya.node_runs AS n (task_id, node, item, attempt, tenant_id, status, seq, started_seq, epoch, message, input, output,"
 		" error, cost, started_at, finished_at)"
 		" SELECT u.task_id, u.node, u.item, u.attempt, u.tenant_id, u.status::goya.node_run_status, u.seq, u.started_seq, u.epoch, u.message,"
@@ -86,26 +68,13 @@ static const StatementText statements[GOYA_N_STATEMENTS] = {
 		" WHERE n.task_id = u.task_id AND n.node = u.node AND n.item = u.item AND n.attempt = u.attempt",
 		11, {UUIDARRAYOID, TEXTARRAYOID, INT4ARRAYOID, INT2ARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TEXTARRAYOID, JSONBARRAYOID, JSONBARRAYOID,
 	INT8ARRAYOID, TIMESTAMPTZARRAYOID}},
-	[GOYA_STMT_INSERT_READY] = {
-		"INSERT INTO goya_private.ready (rank, lane, verb, task_id, node, item, attempt) SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7)",
-	7, {INT8ARRAYOID, INT2ARRAYOID, INT2ARRAYOID, UUIDARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT2ARRAYOID}},
 	[GOYA_STMT_INSERT_PARKED] = {
 		"INSERT INTO goya_private.parked (rank, lane, verb, task_id, node, item, attempt, tries)"
-		" SELECT u.*, 0 FROM unnest($1, $2, $3, $4, $5, $6, $7) AS u",
-	7, {INT8ARRAYOID, INT2ARRAYOID, INT2ARRAYOID, UUIDARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT2ARRAYOID}},
+		" SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)",
+	8, {INT8ARRAYOID, INT2ARRAYOID, INT2ARRAYOID, UUIDARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT2ARRAYOID, INT2ARRAYOID}},
 	[GOYA_STMT_INSERT_TIMERS] = {
 		"INSERT INTO goya_private.timers (rank, lane, verb, task_id, node, item, attempt, due) SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)",
 	8, {INT8ARRAYOID, INT2ARRAYOID, INT2ARRAYOID, UUIDARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT2ARRAYOID, TIMESTAMPTZARRAYOID}},
-	[GOYA_STMT_UPDATE_TASKS] = {
-		"UPDATE goya.tasks t SET status = u.status::goya.task_status, active = u.active, waiting = u.waiting, done_nodes = u.done,"
-		" last_seq = u.seq, started_seq = coalesce(t.started_seq, u.started_seq), started_at = coalesce(t.started_at, u.started_at),"
-		" finished_seq = u.finished_seq, finished_at = u.finished_at, progress = greatest(t.progress, u.progress), output = u.output,"
-		" error = coalesce(u.error, t.error), failing = u.failing"
-		" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
-		" AS u(id, status, active, waiting, done, seq, started_seq, started_at, finished_seq, finished_at, progress, output, error, failing)"
-		" WHERE t.id = u.id",
-		14, {UUIDARRAYOID, TEXTARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID,
-	INT4ARRAYOID, TIMESTAMPTZARRAYOID, FLOAT4ARRAYOID, JSONBARRAYOID, JSONBARRAYOID, BOOLARRAYOID}},
 	[GOYA_STMT_UPSERT_JOINS] = {
 		"INSERT INTO goya_private.joins AS j (task_id, node, fired, dead, failed) SELECT * FROM unnest($1, $2, $3, $4, $5)"
 		" ON CONFLICT (task_id, node) DO UPDATE SET fired = j.fired + excluded.fired, dead = j.dead + excluded.dead,"
@@ -168,6 +137,10 @@ static const StatementText statements[GOYA_N_STATEMENTS] = {
 	3, {UUIDOID, INT4OID, INT4OID}},
 	[GOYA_STMT_END_TASK] = {
 		"SELECT goya_private.end_task($1, $2::goya.task_status, $3)", 3, {UUIDOID, TEXTOID, JSONBOID}},
+	[GOYA_STMT_COMPLETION] = {
+		"SELECT w.id, w.name, EXISTS (SELECT FROM goya.triggers g WHERE g.tenant_id = w.tenant_id AND g.event = 'task_completed'"
+		" AND g.enabled AND g.kind = 'event')"
+		" FROM goya.workflows w WHERE w.id = ANY ($1)", 1, {UUIDARRAYOID}},
 	[GOYA_STMT_PUBLISH_COMPLETED] = {"SELECT goya_private.publish_completed($1)", 1, {UUIDARRAYOID}},
 	[GOYA_STMT_COMPENSABLE] = {
 		"SELECT n.node FROM goya.node_runs n WHERE n.task_id = $1 AND n.item = 0 AND n.status = 'succeeded' AND NOT EXISTS"
@@ -199,7 +172,7 @@ static const StatementText statements[GOYA_N_STATEMENTS] = {
 		"SELECT EXISTS (SELECT FROM goya_private.ready WHERE lane = 0), EXISTS (SELECT FROM goya_private.ready WHERE lane = 1),"
 		" EXISTS (SELECT FROM goya_private.ready WHERE lane = 2), EXISTS (SELECT FROM goya_private.ready WHERE lane = 3)", 0, {0}},
 	[GOYA_STMT_LOAD_REVISION] = {
-		"SELECT resolved FROM goya.workflow_revisions WHERE workflow_id = $1 AND revision = $2", 2, {UUIDOID, INT4OID}},
+		"SELECT resolved, xmin FROM goya.workflow_revisions WHERE workflow_id = $1 AND revision = $2", 2, {UUIDOID, INT4OID}},
 	[GOYA_STMT_FIND_WORKFLOW] = {
 		"SELECT id, enabled, revision, visibility::text, owner_role::text, visible_roles::text[] FROM goya.workflows WHERE tenant_id = $1 AND name = $2",
 	2, {UUIDOID, TEXTOID}},

@@ -4,8 +4,9 @@
  *		replication do: no parser, no planner, no executor nodes.
  *
  * Decided: tasks, node runs, the queue and completion events only, because a step writes little else; everything rarer is SQL in
- * store.c.  A table that somebody gave a trigger or a generated column is written row by row with the executor's routines that know
- * about them (ExecSimpleRelation...); any other in bulk, one WAL record per page.  Constraints are always checked.
+ * store.c.  A table that somebody gave a row trigger or a generated column is written row by row with the executor's routines that
+ * know about them (ExecSimpleRelation...); any other in bulk, one WAL record per page.  Constraints are always checked.  Triggers for
+ * each statement do not fire: there is no statement.
  *
  * Columns and labels are found by name and kept per process until the table changes: an upgrade may have them in another order.
  *
@@ -155,12 +156,17 @@ open_relation(GoyaTableId id)
 	}
 }
 
-static bool
-is_plain(Relation rel)
+static void
+see_triggers(GoyaTable *t)
 {
-	TupleConstr *constr = rel->rd_att->constr;
+	TriggerDesc *triggers = t->rel->trigdesc;
+	TupleConstr *constr = t->rel->rd_att->constr;
+	bool		generated = constr != NULL && constr->has_generated_stored;
 
-	return rel->trigdesc == NULL && (constr == NULL || !constr->has_generated_stored);
+	t->plain_insert = !generated && (triggers == NULL || !(triggers->trig_insert_before_row || triggers->trig_insert_after_row));
+	t->plain_update = !generated && (triggers == NULL || !(triggers->trig_update_before_row || triggers->trig_update_after_row));
+	if (!t->plain_insert || !t->plain_update)
+		AfterTriggerBeginQuery();
 }
 
 GoyaTable *
@@ -176,9 +182,7 @@ goya_table_open(GoyaTableId id)
 	t->info = makeNode(ResultRelInfo);
 	InitResultRelInfo(t->info, t->rel, 0, NULL, 0);
 	ExecOpenIndices(t->info, false);
-	t->plain = is_plain(t->rel);
-	if (!t->plain)
-		AfterTriggerBeginQuery();
+	see_triggers(t);
 	return t;
 }
 
@@ -207,11 +211,11 @@ write_rows(GoyaTable *t)
 {
 	if (t->n == 0)
 		return;
-	if (t->plain && t->n > 1)
+	if (t->plain_insert && t->n > 1)
 		table_multi_insert(t->rel, t->slots, t->n, GetCurrentCommandId(true), 0, NULL);
 	for (int i = 0; i < t->n; i++)
 	{
-		if (!t->plain)
+		if (!t->plain_insert)
 			write_one(t, t->slots[i]);
 		else
 		{
@@ -239,7 +243,7 @@ goya_table_close(GoyaTable *t)
 		ExecDropSingleTupleTableSlot(t->found);
 	if (t->changed != NULL)
 		ExecDropSingleTupleTableSlot(t->changed);
-	if (!t->plain)
+	if (!t->plain_insert || !t->plain_update)
 		AfterTriggerEndQuery(t->estate);
 	ExecCloseIndices(t->info);
 	table_close(t->rel, NoLock);
@@ -292,7 +296,7 @@ goya_table_append(GoyaTable *t)
 
 	ExecStoreVirtualTuple(row);
 	row->tts_tableOid = RelationGetRelid(t->rel);
-	if (t->plain && t->rel->rd_att->constr != NULL)
+	if (t->plain_insert && t->rel->rd_att->constr != NULL)
 		ExecConstraints(t->info, row, t->estate);
 	t->n++;
 }
@@ -409,7 +413,7 @@ goya_table_update(GoyaTable *t, ItemPointer tid, TupleTableSlot *row)
 
 	ExecStoreVirtualTuple(row);
 	row->tts_tableOid = RelationGetRelid(t->rel);
-	if (!t->plain)
+	if (!t->plain_update)
 	{
 		update_one(t, tid, row);
 		return;

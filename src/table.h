@@ -82,7 +82,8 @@ typedef struct GoyaTable
 	Relation	rel;
 	EState	   *estate;
 	ResultRelInfo *info;
-	bool		plain;			/* no trigger, no generated column: rows are written many at once */
+	bool		plain_insert;	/* no row trigger, no generated column: rows are written many at once */
+	bool		plain_update;
 	TupleTableSlot **slots;		/* rows not yet written */
 	int			n;
 	int			max;

@@ -1,0 +1,263 @@
+/*-------------------------------------------------------------------------
+ * queue.c
+ *		The queue: claiming rows of a lane, and the rows a batch leaves: ready, timers, parked.
+ *
+ * A row is claimed by deleting it, in the order of rank; one that another transaction holds is passed over, so nobody waits.  If the
+ * claim rolls back, the row is there again.
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "batch.h"
+#include "shmem.h"
+#include "table.h"
+
+/* ----- claiming ----- */
+
+typedef struct ClaimedRow
+{
+	pg_uuid_t	task;
+	int			node;
+	int			item;
+	int			attempt;
+	int			verb;
+	int64		rank;
+	int			tries;
+} ClaimedRow;
+
+/* In a copy of another cluster or database, not adopted, everything is paused. */
+static bool
+is_copy(void)
+{
+	Datum		args[1] = {CStringGetTextDatum(goya_batch_system_id())};
+
+	goya_store_run(GOYA_STMT_IS_COPY, args, NULL);
+	return goya_result_bool(0, 1);
+}
+
+static void
+read_claimed(GoyaTable *t, ClaimedRow *r)
+{
+	r->task = *DatumGetUUIDP(goya_row_get(t, t->found, GOYA_READY_TASK_ID, NULL));
+	r->node = DatumGetInt32(goya_row_get(t, t->found, GOYA_READY_NODE, NULL));
+	r->item = DatumGetInt32(goya_row_get(t, t->found, GOYA_READY_ITEM, NULL));
+	r->attempt = DatumGetInt16(goya_row_get(t, t->found, GOYA_READY_ATTEMPT, NULL));
+	r->verb = DatumGetInt16(goya_row_get(t, t->found, GOYA_READY_VERB, NULL));
+	r->rank = DatumGetInt64(goya_row_get(t, t->found, GOYA_READY_RANK, NULL));
+	r->tries = DatumGetInt16(goya_row_get(t, t->found, GOYA_READY_TRIES, NULL));
+}
+
+static ClaimedRow *
+claim_rows(GoyaBatch *b, GoyaLane lane, int *n)
+{
+	ClaimedRow *rows = MemoryContextAlloc(b->cxt, sizeof(ClaimedRow) * Max(b->limit, 1));
+	GoyaStoreScope scope;
+	GoyaTable  *t;
+	bool		more;
+
+	*n = 0;
+	goya_store_enter(&scope);
+	t = goya_table_open(GOYA_TABLE_READY);
+	more = goya_table_seek(t, Int16GetDatum(lane));
+	if (more && is_copy())
+		more = false;
+	for (; more && *n < b->limit; more = goya_table_next(t))
+		if (goya_table_take(t))
+			read_claimed(t, &rows[(*n)++]);
+	goya_table_close(t);
+	goya_store_leave(&scope);
+	return rows;
+}
+
+/* Rows of paused tasks wait elsewhere until goya.resume.  Under the task's lock only: see there. */
+static void
+park(GoyaRows *parked, GoyaTask *t, const ClaimedRow *r, GoyaLane lane)
+{
+	goya_rows_add(parked);
+	goya_rows_int8(parked, 0, r->rank);
+	goya_rows_int2(parked, 1, lane);
+	goya_rows_int2(parked, 2, r->verb);
+	goya_rows_uuid(parked, 3, &t->id);
+	goya_rows_int4(parked, 4, r->node);
+	goya_rows_int4(parked, 5, r->item);
+	goya_rows_int2(parked, 6, r->attempt);
+	goya_rows_int2(parked, 7, r->tries);
+}
+
+static const Oid queue_columns[] = {INT8OID, INT2OID, INT2OID, UUIDOID, INT4OID, INT4OID, INT2OID, INT2OID};
+static const Oid timer_columns[] = {INT8OID, INT2OID, INT2OID, UUIDOID, INT4OID, INT4OID, INT2OID, TIMESTAMPTZOID};
+
+/* Work for a claimed row, unless its task has ended or is paused. */
+static void
+take_row(GoyaBatch *b, const ClaimedRow *r, GoyaLane lane, GoyaRows *parked)
+{
+	GoyaTask   *t = goya_batch_task(b, &r->task);
+	GoyaWork   *w;
+
+	b->newest_rank = Max(b->newest_rank, r->rank);
+	if (t->run_as == NULL || !t->runnable)
+		return;					/* gone, ended or being cancelled: nothing to do any more */
+	if (t->rank == 0 || r->rank < t->rank)
+		t->rank = r->rank;
+	if (t->paused && r->verb == GOYA_VERB_RUN)
+	{
+		if (t->locked)
+			park(parked, t, r, lane);
+		else					/* goya.resume may be moving its rows: decided under the lock, in the lane of wake-ups */
+			goya_batch_queue(b, t, GOYA_LANE_WAKE, GOYA_VERB_RUN, r->node, r->item, r->attempt, 0)->tries = r->tries;
+		return;
+	}
+	w = goya_batch_push(b, t, GOYA_WORK_RUN, r->node, r->item, r->attempt);
+	w->verb = r->verb;
+	w->rank = r->rank;
+	w->tries = r->tries;
+}
+
+/*
+ * Claim up to b->limit rows of a lane and make work of them.  In ADVANCE mode the tasks are locked at once.  Returns the rows taken.
+ */
+int
+goya_batch_claim(GoyaBatch *b, GoyaLane lane)
+{
+	int			n;
+	ClaimedRow *rows = claim_rows(b, lane, &n);
+	pg_uuid_t  *ids;
+	GoyaRows   *parked;
+
+	b->n_claimed = n;
+	if (n == 0)
+		return 0;
+	ids = MemoryContextAlloc(b->cxt, sizeof(pg_uuid_t) * n);
+	for (int i = 0; i < n; i++)
+		ids[i] = rows[i].task;
+	goya_batch_load_tasks(b, n, ids);
+	if (b->mode == GOYA_BATCH_ADVANCE)
+		goya_batch_lock_tasks(b);
+
+	parked = goya_rows_create(8, queue_columns);
+	for (int i = 0; i < n; i++)
+		take_row(b, &rows[i], lane, parked);
+	if (parked->n > 0)
+	{
+		GoyaStoreScope scope;
+
+		goya_store_enter(&scope);
+		goya_rows_run(GOYA_STMT_INSERT_PARKED, parked);
+		goya_store_leave(&scope);
+	}
+	goya_scope_preload(b);
+	return n;
+}
+
+/* ----- what a batch leaves ----- */
+
+/* Valid until the batch is written. */
+GoyaQueued *
+goya_batch_queue(GoyaBatch *b, GoyaTask *task, int lane, int verb, int node, int item, int attempt, TimestampTz due)
+{
+	MemoryContext old = MemoryContextSwitchTo(b->cxt);
+	GoyaQueued *q = palloc0(sizeof(GoyaQueued));
+
+	q->task = task;
+	q->task_id = task->id;
+	q->tenant = task->tenant;
+	q->priority = task->priority;
+	q->lane = lane;
+	q->verb = verb;
+	q->node = node;
+	q->item = item;
+	q->attempt = attempt;
+	q->due = due;
+	b->queued = lappend(b->queued, q);
+	MemoryContextSwitchTo(old);
+	return q;
+}
+
+static int64
+rank_of(GoyaQueued *q)
+{
+	/* Items of a map pay their way; other successors keep their task's place, so that what was begun is ended first. */
+	if (q->task != NULL && q->task->rank != 0 && (q->node < 0 || q->task->plan->nodes[q->node].owner < 0))
+		return q->task->rank;
+	return goya_rank_next(MyDatabaseId, &q->tenant, q->priority, 1);
+}
+
+static void
+put_queued(GoyaRows *rows, GoyaQueued *q)
+{
+	goya_rows_add(rows);
+	goya_rows_int8(rows, 0, rank_of(q));
+	goya_rows_int2(rows, 1, q->lane);
+	goya_rows_int2(rows, 2, q->verb);
+	goya_rows_uuid(rows, 3, &q->task_id);
+	goya_rows_int4(rows, 4, q->node);
+	goya_rows_int4(rows, 5, q->item);
+	goya_rows_int2(rows, 6, q->attempt);
+	if (q->due)
+		goya_rows_time(rows, 7, q->due);
+	else
+		goya_rows_int2(rows, 7, q->tries);
+}
+
+/*
+ * A row of the queue.
+ */
+void
+goya_queue_append(GoyaTable *t, int64 rank, int lane, int verb, const pg_uuid_t *task, int node, int item, int attempt, int tries)
+{
+	TupleTableSlot *row = goya_table_row(t);
+
+	goya_row_set(t, row, GOYA_READY_RANK, Int64GetDatum(rank));
+	goya_row_set(t, row, GOYA_READY_LANE, Int16GetDatum(lane));
+	goya_row_set(t, row, GOYA_READY_VERB, Int16GetDatum(verb));
+	goya_row_set(t, row, GOYA_READY_TASK_ID, UUIDPGetDatum(task));
+	goya_row_set(t, row, GOYA_READY_NODE, Int32GetDatum(node));
+	goya_row_set(t, row, GOYA_READY_ITEM, Int32GetDatum(item));
+	goya_row_set(t, row, GOYA_READY_ATTEMPT, Int16GetDatum(attempt));
+	goya_row_set(t, row, GOYA_READY_TRIES, Int16GetDatum(tries));
+	goya_table_append(t);
+}
+
+/*
+ * Write what the batch left to do.  Between goya_store_enter and leave.
+ */
+void
+goya_queue_write(GoyaBatch *b)
+{
+	GoyaRows   *parked = goya_rows_create(8, queue_columns);
+	GoyaRows   *timers = goya_rows_create(8, timer_columns);
+	GoyaTable  *ready = NULL;
+	ListCell   *lc;
+
+	foreach(lc, b->queued)
+	{
+		GoyaQueued *q = lfirst(lc);
+
+		if (q->due)
+		{
+			put_queued(timers, q);
+			b->wake |= GOYA_WAKE_TIMERS;
+		}
+		else if (q->task && q->task->locked && q->task->paused && q->verb == GOYA_VERB_RUN)
+			put_queued(parked, q);
+		else
+		{
+			if (ready == NULL)
+				ready = goya_table_open(GOYA_TABLE_READY);
+			goya_queue_append(ready, rank_of(q), q->lane, q->verb, &q->task_id, q->node, q->item, q->attempt, q->tries);
+			b->wake |= q->lane == GOYA_LANE_ENGINE ? GOYA_WAKE_TRANSFERS : GOYA_WAKE_EXECUTORS;
+		}
+	}
+	if (ready != NULL)
+		goya_table_close(ready);
+	if (parked->n > 0)
+		goya_rows_run(GOYA_STMT_INSERT_PARKED, parked);
+	if (timers->n > 0)
+		goya_rows_run(GOYA_STMT_INSERT_TIMERS, timers);
+	b->queued = NIL;
+}

@@ -1,0 +1,355 @@
+/*-------------------------------------------------------------------------
+ * task_rows.c
+ *		The rows of a batch's tasks: loading, locking, writing.
+ *
+ * Tasks are loaded without a lock, because what runs between may be slow; they are locked once, in the order of their ids, and what may
+ * have changed meanwhile is read again from the locked version; that version, with the batch's changes, is what is written.
+ *
+ * What must hold: nothing else in the transaction updates a task's row between lock and write.
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "batch.h"
+#include "json_util.h"
+#include "table.h"
+
+static const Oid uuid_column[] = {UUIDOID};
+
+static GoyaTask *
+add_task(GoyaBatch *b, const pg_uuid_t *id)
+{
+	bool		found;
+	GoyaTaskEntry *entry = hash_search(b->tasks, id, HASH_ENTER, &found);
+
+	if (found)
+		return entry->task;
+	entry->task = MemoryContextAllocZero(b->cxt, sizeof(GoyaTask));
+	entry->task->id = *id;
+	if (b->n_tasks == b->max_tasks)
+	{
+		b->max_tasks = b->max_tasks ? b->max_tasks * 2 : 64;
+		if (b->task_list == NULL)
+			b->task_list = MemoryContextAlloc(b->cxt, sizeof(GoyaTask *) * b->max_tasks);
+		else
+			b->task_list = repalloc(b->task_list, sizeof(GoyaTask *) * b->max_tasks);
+	}
+	b->task_list[b->n_tasks++] = entry->task;
+	return entry->task;
+}
+
+GoyaTask *
+goya_batch_task(GoyaBatch *b, const pg_uuid_t *id)
+{
+	GoyaTaskEntry *entry = hash_search(b->tasks, id, HASH_FIND, NULL);
+
+	return entry ? entry->task : NULL;
+}
+
+/* ----- loading ----- */
+
+static bool
+status_is_open(int status)
+{
+	return status == GOYA_TASK_PENDING || status == GOYA_TASK_RUNNING || status == GOYA_TASK_WAITING;
+}
+
+/* Columns, copied into the current context; NULL, 0 or false for null. */
+static Datum
+get(GoyaTable *t, int column)
+{
+	bool		isnull;
+	Datum		value = goya_row_get(t, t->found, column, &isnull);
+
+	return isnull ? (Datum) 0 : value;
+}
+
+static bool
+get_uuid(GoyaTable *t, int column, pg_uuid_t *value)
+{
+	Datum		datum = get(t, column);
+
+	if (datum == (Datum) 0)
+		return false;
+	*value = *DatumGetUUIDP(datum);
+	return true;
+}
+
+static char *
+get_text(GoyaTable *t, int column)
+{
+	Datum		datum = get(t, column);
+
+	return datum == (Datum) 0 ? NULL : TextDatumGetCString(datum);
+}
+
+static Jsonb *
+get_jsonb(GoyaTable *t, int column)
+{
+	Datum		datum = get(t, column);
+
+	return datum == (Datum) 0 ? NULL : DatumGetJsonbPCopy(datum);
+}
+
+static void
+fill_task(GoyaTask *task, GoyaTable *t)
+{
+	Datum		parent_node = get(t, GOYA_TASKS_PARENT_NODE);
+	pg_uuid_t	hold;
+	bool		no_parent_node;
+
+	task->tid = t->found->tts_tid;
+	task->tenant = *DatumGetUUIDP(get(t, GOYA_TASKS_TENANT_ID));
+	task->workflow = *DatumGetUUIDP(get(t, GOYA_TASKS_WORKFLOW_ID));
+	task->revision = DatumGetInt32(get(t, GOYA_TASKS_REVISION));
+	task->run_as = pstrdup(NameStr(*DatumGetName(get(t, GOYA_TASKS_RUN_AS))));
+	task->created_by = get_text(t, GOYA_TASKS_CREATED_BY);
+	task->priority = DatumGetInt16(get(t, GOYA_TASKS_PRIORITY));
+	task->depth = DatumGetInt16(get(t, GOYA_TASKS_DEPTH));
+	task->paused = DatumGetBool(get(t, GOYA_TASKS_PAUSED));
+	task->failing = DatumGetBool(get(t, GOYA_TASKS_FAILING));
+	task->input = get_jsonb(t, GOYA_TASKS_INPUT);
+	task->has_asset = get_uuid(t, GOYA_TASKS_ASSET_ID, &task->asset);
+	task->trigger = get_jsonb(t, GOYA_TASKS_TRIGGER);
+	task->trace_id = get_text(t, GOYA_TASKS_TRACE_ID);
+	task->created_at = DatumGetTimestampTz(get(t, GOYA_TASKS_CREATED_AT));
+	task->has_hold = get_uuid(t, GOYA_TASKS_HOLD_ID, &hold);
+	(void) goya_row_get(t, t->found, GOYA_TASKS_PARENT_NODE, &no_parent_node);
+	task->has_parent = get_uuid(t, GOYA_TASKS_PARENT_TASK_ID, &task->parent) && !no_parent_node;
+	task->parent_node = DatumGetInt32(parent_node);
+	task->parent_item = DatumGetInt32(get(t, GOYA_TASKS_PARENT_ITEM));
+	task->runnable = status_is_open(goya_table_label_of(t, get(t, GOYA_TASKS_STATUS)));
+}
+
+static void
+read_rows(GoyaBatch *b, int first)
+{
+	GoyaTable  *t = goya_table_open(GOYA_TABLE_TASKS);
+	MemoryContext old = MemoryContextSwitchTo(b->cxt);
+
+	for (int i = first; i < b->n_tasks; i++)
+		if (goya_table_seek(t, UUIDPGetDatum(&b->task_list[i]->id)))
+			fill_task(b->task_list[i], t);
+	MemoryContextSwitchTo(old);
+	goya_table_close(t);
+}
+
+static int
+compare_uuids(const void *a, const void *b)
+{
+	return memcmp(a, b, UUID_LEN);
+}
+
+/* Tasks of tenants that are not active are refused. */
+static void
+refuse_suspended(GoyaBatch *b, int first)
+{
+	GoyaRows   *rows = goya_rows_create(1, uuid_column);
+	pg_uuid_t  *active;
+	int			n;
+
+	for (int i = first; i < b->n_tasks; i++)
+	{
+		GoyaTask   *t = b->task_list[i];
+
+		if (t->run_as == NULL || (rows->n > 0 && goya_uuid_equal(&t->tenant, DatumGetUUIDP(rows->values[0][rows->n - 1]))))
+			continue;
+		goya_rows_add(rows);
+		goya_rows_uuid(rows, 0, &t->tenant);
+	}
+	if (rows->n == 0)
+		return;
+	goya_rows_run(GOYA_STMT_ACTIVE_TENANTS, rows);
+	n = SPI_processed;
+	active = palloc(sizeof(pg_uuid_t) * Max(n, 1));
+	for (int i = 0; i < n; i++)
+		active[i] = goya_result_uuid(i, 1);
+	qsort(active, n, sizeof(pg_uuid_t), compare_uuids);
+	for (int i = first; i < b->n_tasks; i++)
+		if (b->task_list[i]->run_as != NULL && bsearch(&b->task_list[i]->tenant, active, n, sizeof(pg_uuid_t), compare_uuids) == NULL)
+			b->task_list[i]->refusal = "the tenant is suspended";
+}
+
+/* Nothing new is begun for a task that somebody wants cancelled. */
+static void
+stop_cancelled(GoyaBatch *b, int first)
+{
+	GoyaRows   *rows = goya_rows_create(1, uuid_column);
+
+	for (int i = first; i < b->n_tasks; i++)
+	{
+		goya_rows_add(rows);
+		goya_rows_uuid(rows, 0, &b->task_list[i]->id);
+	}
+	goya_rows_run(GOYA_STMT_CANCEL_WANTED, rows);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		pg_uuid_t	id = goya_result_uuid(i, 1);
+
+		goya_batch_task(b, &id)->runnable = false;
+	}
+}
+
+static void
+attach_plan(GoyaTask *t)
+{
+	GoyaRevision *r;
+
+	if (t->run_as == NULL)
+		return;
+	r = goya_plan_cache_get(&t->workflow, t->revision);
+	if (r == NULL)
+		t->refusal = "its workflow revision cannot be compiled";
+	else
+		t->plan = r->plan;
+	if (t->plan == NULL)
+		t->runnable = false;
+}
+
+/*
+ * Load the tasks that are not loaded yet.  One that does not exist has no run_as afterwards.
+ */
+void
+goya_batch_load_tasks(GoyaBatch *b, int n, const pg_uuid_t *ids)
+{
+	int			first = b->n_tasks;
+	GoyaStoreScope scope;
+
+	for (int i = 0; i < n; i++)
+		(void) add_task(b, &ids[i]);
+	if (b->n_tasks == first)
+		return;
+	goya_store_enter(&scope);
+	read_rows(b, first);
+	refuse_suspended(b, first);
+	stop_cancelled(b, first);
+	for (int i = first; i < b->n_tasks; i++)
+		attach_plan(b->task_list[i]);
+	goya_store_leave(&scope);
+}
+
+/* ----- locking ----- */
+
+static int
+compare_tasks(const void *a, const void *b)
+{
+	return memcmp(&(*(GoyaTask *const *) a)->id, &(*(GoyaTask *const *) b)->id, UUID_LEN);
+}
+
+static void
+lock_task(GoyaBatch *b, GoyaTable *t, GoyaTask *task)
+{
+	task->locked = goya_table_lock(t, &task->tid);
+	if (!task->locked)
+	{
+		task->runnable = false;
+		return;
+	}
+	task->row = ExecCopySlotHeapTuple(t->found);
+	task->tid = t->found->tts_tid;
+	if (!status_is_open(goya_table_label_of(t, get(t, GOYA_TASKS_STATUS))))
+	{
+		task->runnable = false;
+		if (task->touched)
+			ereport(ERROR,
+					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					 errmsg("task %s ended while its node ran", goya_uuid_text(&task->id))));
+	}
+	task->paused = DatumGetBool(get(t, GOYA_TASKS_PAUSED));
+	task->failing = DatumGetBool(get(t, GOYA_TASKS_FAILING));
+	task->active = DatumGetInt32(get(t, GOYA_TASKS_ACTIVE));
+	task->waiting = DatumGetInt32(get(t, GOYA_TASKS_WAITING));
+	task->last_seq = DatumGetInt32(get(t, GOYA_TASKS_LAST_SEQ));
+	task->done = DatumGetInt32(get(t, GOYA_TASKS_DONE_NODES));
+	(void) goya_row_get(t, t->found, GOYA_TASKS_STARTED_AT, &task->started);
+	task->started = !task->started;
+}
+
+/*
+ * Lock the batch's tasks, once, in id order, and read what may have changed since they were loaded.  In EXECUTE mode a task that has
+ * ended meanwhile ends the batch: what its nodes did must not stay.
+ */
+void
+goya_batch_lock_tasks(GoyaBatch *b)
+{
+	GoyaTask  **wanted = palloc(sizeof(GoyaTask *) * Max(b->n_tasks, 1));
+	int			n = 0;
+	GoyaStoreScope scope;
+	GoyaTable  *t;
+	MemoryContext old;
+
+	for (int i = 0; i < b->n_tasks; i++)
+		if (!b->task_list[i]->locked && b->task_list[i]->plan != NULL && b->task_list[i]->runnable)
+			wanted[n++] = b->task_list[i];
+	if (n == 0)
+		return;
+	qsort(wanted, n, sizeof(GoyaTask *), compare_tasks);
+	goya_store_enter(&scope);
+	t = goya_table_open(GOYA_TABLE_TASKS);
+	old = MemoryContextSwitchTo(b->cxt);
+	for (int i = 0; i < n; i++)
+		lock_task(b, t, wanted[i]);
+	MemoryContextSwitchTo(old);
+	goya_table_close(t);
+	goya_store_leave(&scope);
+}
+
+/* ----- writing ----- */
+
+static void
+change_row(GoyaTable *t, TupleTableSlot *row, GoyaBatch *b, GoyaTask *task)
+{
+	bool		isnull;
+	float4		progress = DatumGetFloat4(goya_row_get(t, row, GOYA_TASKS_PROGRESS, NULL));
+
+	goya_row_set(t, row, GOYA_TASKS_STATUS, goya_table_label(t, task->status));
+	goya_row_set(t, row, GOYA_TASKS_ACTIVE, Int32GetDatum(task->active));
+	goya_row_set(t, row, GOYA_TASKS_WAITING, Int32GetDatum(task->waiting));
+	goya_row_set(t, row, GOYA_TASKS_DONE_NODES, Int32GetDatum(task->done));
+	goya_row_set(t, row, GOYA_TASKS_LAST_SEQ, Int32GetDatum(task->last_seq));
+	goya_row_set(t, row, GOYA_TASKS_FAILING, BoolGetDatum(task->failing || task->end == GOYA_END_FAILING));
+	goya_row_set(t, row, GOYA_TASKS_PROGRESS, Float4GetDatum(Max(progress, task->progress)));
+	(void) goya_row_get(t, row, GOYA_TASKS_STARTED_SEQ, &isnull);
+	if (isnull && task->started_seq > 0)
+	{
+		goya_row_set(t, row, GOYA_TASKS_STARTED_SEQ, Int32GetDatum(task->started_seq));
+		goya_row_set(t, row, GOYA_TASKS_STARTED_AT, TimestampTzGetDatum(b->now));
+	}
+	if (task->end == GOYA_END_SUCCEEDED)
+	{
+		goya_row_set(t, row, GOYA_TASKS_FINISHED_SEQ, Int32GetDatum(task->last_seq));
+		goya_row_set(t, row, GOYA_TASKS_FINISHED_AT, TimestampTzGetDatum(task->finished_at));
+		if (task->output != NULL)
+			goya_row_set(t, row, GOYA_TASKS_OUTPUT, JsonbPGetDatum(task->output));
+	}
+	if (task->error != NULL)
+		goya_row_set(t, row, GOYA_TASKS_ERROR, JsonbPGetDatum(task->error));
+}
+
+/*
+ * Write tasks that were locked and decided (finish.c).
+ */
+void
+goya_batch_write_tasks(GoyaBatch *b, List *tasks)
+{
+	GoyaTable  *t;
+	ListCell   *lc;
+
+	if (tasks == NIL)
+		return;
+	t = goya_table_open(GOYA_TABLE_TASKS);
+	foreach(lc, tasks)
+	{
+		GoyaTask   *task = lfirst(lc);
+		TupleTableSlot *row = goya_table_change(t, task->row);
+
+		change_row(t, row, b, task);
+		goya_table_update(t, &task->tid, row);
+	}
+	goya_table_close(t);
+}
