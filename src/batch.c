@@ -167,14 +167,53 @@ run_one(GoyaBatch *b, const GoyaWork *w)
 		goya_node_run(b, w);
 }
 
+#define RUNS_PER_ROW 10			/* a batch has at most so many times goya.batch_size node runs */
+
+/*
+ * What was begun is carried on to its end before another claimed row is begun, so that few tasks are written twice; but not beyond
+ * twice the time.
+ */
 static bool
-over_limit(GoyaBatch *b)
+over_limit(GoyaBatch *b, bool begin)
 {
+	TimestampTz now;
+
 	if (b->single && b->n_runs > 0)
 		return true;
-	if (b->n_runs >= Max(b->limit, goya_guc_batch_size) * 2)
+	if (b->n_runs >= goya_guc_batch_size * RUNS_PER_ROW)
 		return true;
-	return (b->n_runs & 7) == 7 && GetCurrentTimestamp() > b->deadline;
+	if (begin ? b->n_runs == 0 : (b->n_runs & 7) != 7)
+		return false;
+	now = GetCurrentTimestamp();
+	return now > (begin ? b->deadline : TimestampTzPlusMilliseconds(b->deadline, goya_guc_batch_time));
+}
+
+/* The next piece of work; false: there is none, or the batch is full. */
+static bool
+next_work(GoyaBatch *b, GoyaWork *w)
+{
+	if (b->work_head < b->work_tail)
+	{
+		if (over_limit(b, false))
+			return false;
+		*w = b->work[b->work_head++];
+		return true;
+	}
+	b->work_head = b->work_tail = 0;
+	if (b->next_claim >= b->n_claims || over_limit(b, true))
+		return false;
+	*w = b->claimed[b->next_claim++];
+	return true;
+}
+
+static void
+queue_again(GoyaBatch *b, const GoyaWork *w)
+{
+	int			lane = w->verb != GOYA_VERB_RUN ? GOYA_LANE_WAKE : w->node < 0 ? GOYA_LANE_EXECUTOR : goya_node_lane(w->task->plan, w->node);
+	GoyaQueued *q = goya_batch_queue(b, w->task, lane, w->verb, w->node, w->item, w->attempt, 0);
+
+	q->tries = w->tries;
+	q->rank = w->rank;
 }
 
 /* Work not done in this batch goes back to the queue. */
@@ -193,8 +232,14 @@ queue_rest(GoyaBatch *b)
 		if (w.task->end == GOYA_END_FAILING || !w.task->runnable)
 			continue;
 		w.task->touched = true;
-		goya_batch_queue(b, w.task, w.verb != GOYA_VERB_RUN ? GOYA_LANE_WAKE :
-						 w.node < 0 ? GOYA_LANE_EXECUTOR : goya_node_lane(w.task->plan, w.node), w.verb, w.node, w.item, w.attempt, 0)->tries = w.tries;
+		queue_again(b, &w);
+	}
+	for (; b->next_claim < b->n_claims; b->next_claim++)
+	{
+		const GoyaWork *w = &b->claimed[b->next_claim];
+
+		if (w->task->end != GOYA_END_FAILING && w->task->runnable)
+			queue_again(b, w);
 	}
 }
 
@@ -219,13 +264,12 @@ void
 goya_batch_run(GoyaBatch *b)
 {
 	MemoryContext old = MemoryContextSwitchTo(b->cxt);
+	GoyaWork	w;
 
 	for (;;)
 	{
-		while (b->work_head < b->work_tail && !over_limit(b))
+		while (next_work(b, &w))
 		{
-			GoyaWork	w = b->work[b->work_head++];
-
 			CHECK_FOR_INTERRUPTS();
 			if (w.node >= 0)
 			{
@@ -239,8 +283,7 @@ goya_batch_run(GoyaBatch *b)
 		}
 		if (!b->single)
 			b->blame->valid = false;
-		if (b->work_head < b->work_tail)
-			queue_rest(b);
+		queue_rest(b);
 		goya_flush_round(b);
 		if (b->work_head >= b->work_tail && !more_to_write(b))
 			break;

@@ -81,6 +81,7 @@ typedef struct GoyaTask
 	TimestampTz created_at;
 	int			priority;
 	int			depth;
+	struct GoyaEscrow *escrow;	/* its hold, once needed (usage.c) */
 	int64		rank;			/* place in the queue, inherited by successors; 0: not known */
 	bool		has_hold;
 	bool		has_parent;		/* a node of another task waits for it */
@@ -174,6 +175,7 @@ typedef struct GoyaQueued
 	int			attempt;
 	TimestampTz due;			/* 0: now */
 	int			tries;			/* > 0: taken before by a process that died */
+	int64		rank;			/* 0: a new one */
 } GoyaQueued;
 
 /* Of GoyaBatch.tasks. */
@@ -280,7 +282,10 @@ typedef struct GoyaBatch
 	int			n_tasks;
 	int			max_tasks;
 
-	GoyaWork   *work;			/* a queue: head .. tail */
+	GoyaWork   *claimed;		/* what the claimed rows say, in their order; next_claim is to be run next */
+	int			n_claims;
+	int			next_claim;
+	GoyaWork   *work;			/* what follows from it: a queue, head .. tail */
 	int			work_head;
 	int			work_tail;
 	int			work_max;
@@ -332,6 +337,7 @@ extern int	goya_batch_claim(GoyaBatch *b, GoyaLane lane);	/* rows claimed and tu
 extern GoyaQueued *goya_batch_queue(GoyaBatch *b, GoyaTask *task, int lane, int verb, int node, int item, int attempt, TimestampTz due);
 extern void goya_queue_append(GoyaTable *t, int64 rank, int lane, int verb, const pg_uuid_t *task, int node, int item, int attempt, int tries);
 extern void goya_queue_write(GoyaBatch *b);
+extern void goya_queue_forget_starts(void); /* after a rollback */
 
 /* completion.c */
 extern void goya_completion_publish(List *tasks);
@@ -347,7 +353,8 @@ extern void goya_advance_resolve(GoyaBatch *b, GoyaTask *task, int node, bool ok
 extern void goya_advance_compensate(GoyaBatch *b, GoyaTask *task);
 
 /* usage.c */
-extern void goya_usage_write(GoyaBatch *b);	/* captures and usage of the records to be written */
+extern void goya_usage_write(GoyaBatch *b);	/* usage of the records to be written */
+extern void goya_usage_settle(GoyaBatch *b);	/* holds and wallets, at the end */
 
 /* flush.c, finish.c: writing */
 extern void goya_flush_round(GoyaBatch *b);

@@ -52,23 +52,68 @@ read_claimed(GoyaTable *t, ClaimedRow *r)
 	r->tries = DatumGetInt16(goya_row_get(t, t->found, GOYA_READY_TRIES, NULL));
 }
 
+/*
+ * Where a lane's first row was last time.  Rows taken since are dead but still in the index until vacuum: under load a claim begins behind
+ * them.  Rows that came back, or of higher priority, may be before that place, so a lane is looked at from its beginning ten times a
+ * second, and whenever it seems to be empty.
+ */
+typedef struct LaneStart
+{
+	int64		rank;
+	TimestampTz looked;
+} LaneStart;
+
+static LaneStart starts[GOYA_LANE_ALONE + 1];
+
+#define LOOK_AGAIN_MS 100
+
+void
+goya_queue_forget_starts(void)
+{
+	memset(starts, 0, sizeof(starts));
+}
+
+static bool
+seek_lane(GoyaTable *t, GoyaLane lane, bool *whole)
+{
+	LaneStart  *start = &starts[lane];
+	TimestampTz now = GetCurrentTimestamp();
+
+	*whole = *whole || start->looked == 0 || TimestampDifferenceExceeds(start->looked, now, LOOK_AGAIN_MS);
+	if (!*whole)
+		return goya_table_seek_from(t, Int16GetDatum(lane), Int64GetDatum(start->rank));
+	start->looked = now;
+	return goya_table_seek(t, Int16GetDatum(lane));
+}
+
+/* Take rows of the lane from its start, or from its beginning; false: there may be more before the start. */
+static bool
+take_rows(GoyaBatch *b, GoyaTable *t, GoyaLane lane, bool whole, ClaimedRow *rows, int *n)
+{
+	bool		more = seek_lane(t, lane, &whole);
+
+	if (more && *n == 0 && is_copy())
+		return true;
+	if (more)
+		starts[lane].rank = DatumGetInt64(goya_row_get(t, t->found, GOYA_READY_RANK, NULL));
+	for (; more && *n < b->limit; more = goya_table_next(t))
+		if (goya_table_take(t))
+			read_claimed(t, &rows[(*n)++]);
+	return whole || *n >= b->limit;
+}
+
 static ClaimedRow *
 claim_rows(GoyaBatch *b, GoyaLane lane, int *n)
 {
 	ClaimedRow *rows = MemoryContextAlloc(b->cxt, sizeof(ClaimedRow) * Max(b->limit, 1));
 	GoyaStoreScope scope;
 	GoyaTable  *t;
-	bool		more;
 
 	*n = 0;
 	goya_store_enter(&scope);
 	t = goya_table_open(GOYA_TABLE_READY);
-	more = goya_table_seek(t, Int16GetDatum(lane));
-	if (more && is_copy())
-		more = false;
-	for (; more && *n < b->limit; more = goya_table_next(t))
-		if (goya_table_take(t))
-			read_claimed(t, &rows[(*n)++]);
+	if (!take_rows(b, t, lane, false, rows, n))
+		(void) take_rows(b, t, lane, true, rows, n);
 	goya_table_close(t);
 	goya_store_leave(&scope);
 	return rows;
@@ -112,7 +157,13 @@ take_row(GoyaBatch *b, const ClaimedRow *r, GoyaLane lane, GoyaRows *parked)
 			goya_batch_queue(b, t, GOYA_LANE_WAKE, GOYA_VERB_RUN, r->node, r->item, r->attempt, 0)->tries = r->tries;
 		return;
 	}
-	w = goya_batch_push(b, t, GOYA_WORK_RUN, r->node, r->item, r->attempt);
+	w = &b->claimed[b->n_claims++];
+	memset(w, 0, sizeof(*w));
+	w->task = t;
+	w->kind = GOYA_WORK_RUN;
+	w->node = r->node;
+	w->item = r->item;
+	w->attempt = r->attempt;
 	w->verb = r->verb;
 	w->rank = r->rank;
 	w->tries = r->tries;
@@ -132,6 +183,7 @@ goya_batch_claim(GoyaBatch *b, GoyaLane lane)
 	b->n_claimed = n;
 	if (n == 0)
 		return 0;
+	b->claimed = MemoryContextAlloc(b->cxt, sizeof(GoyaWork) * n);
 	ids = MemoryContextAlloc(b->cxt, sizeof(pg_uuid_t) * n);
 	for (int i = 0; i < n; i++)
 		ids[i] = rows[i].task;
@@ -181,6 +233,8 @@ goya_batch_queue(GoyaBatch *b, GoyaTask *task, int lane, int verb, int node, int
 static int64
 rank_of(GoyaQueued *q)
 {
+	if (q->rank != 0)
+		return q->rank;
 	/* Items of a map pay their way; other successors keep their task's place, so that what was begun is ended first. */
 	if (q->task != NULL && q->task->rank != 0 && (q->node < 0 || q->task->plan->nodes[q->node].owner < 0))
 		return q->task->rank;

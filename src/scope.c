@@ -121,9 +121,9 @@ goya_scope_preload(GoyaBatch *b)
 {
 	GoyaRows   *rows = goya_rows_create(2, value_columns);
 
-	for (int i = b->work_head; i < b->work_tail; i++)
+	for (int i = 0; i < b->n_claims; i++)
 	{
-		GoyaWork   *w = &b->work[i];
+		GoyaWork   *w = &b->claimed[i];
 
 		if (w->node >= 0 && w->task->plan != NULL && w->task->runnable)
 			want_refs(b, rows, w->task, &w->task->plan->nodes[w->node].refs);

@@ -69,6 +69,25 @@ static const TableText texts[GOYA_N_TABLES] = {
 		"goya", "events", NULL,
 		{"id", "tenant_id", "type", "subject_id", "data", "task_id", "depth", "created_at"}
 	},
+	[GOYA_TABLE_HOLDS] = {
+		"goya", "holds", "holds_pkey",
+		{"id", "wallet_id", "tenant_id", "task_id", "reference", "currency", "amount", "captured", "posted", "status", "price_generation",
+		"created_at", "settled_at"}
+	},
+	[GOYA_TABLE_WALLETS] = {
+		"goya", "wallets", "wallets_tenant_id_key",
+		{"id", "tenant_id", "currency", "balance", "frozen", "last_seq", "updated_at"}
+	},
+	[GOYA_TABLE_ENTRIES] = {
+		"goya", "wallet_entries", NULL,
+		{"id", "wallet_id", "seq", "tenant_id", "kind", "amount", "moved", "balance_after", "frozen_after", "reference", "hold_id", "task_id",
+		"created_at"}
+	},
+	[GOYA_TABLE_USAGE] = {
+		"goya", "usage_records", NULL,
+		{"task_id", "node", "item", "attempt", "line", "tenant_id", "price_name", "unit", "quantity", "cost", "currency", "estimated",
+		"hold_id", "trace_id", "created_at"}
+	},
 };
 
 static GoyaTableMeta metas[GOYA_N_TABLES];
@@ -304,34 +323,57 @@ goya_table_append(GoyaTable *t)
 /* ----- finding ----- */
 
 static void
+init_key(GoyaTable *t, int i, StrategyNumber strategy)
+{
+	Oid			type = t->index->rd_opcintype[i];
+
+	ScanKeyInit(&t->keys[i], i + 1, strategy, get_opcode(get_opfamily_member(t->index->rd_opfamily[i], type, type, strategy)), (Datum) 0);
+}
+
+static void
 start_scan(GoyaTable *t)
 {
 	MemoryContext old = MemoryContextSwitchTo(t->cxt);
 
 	t->index = index_open(t->meta->keyid, RowExclusiveLock);
+	init_key(t, 0, BTEqualStrategyNumber);
+	if (IndexRelationGetNumberOfKeyAttributes(t->index) > 1)
+		init_key(t, 1, BTGreaterEqualStrategyNumber);
 #if PG_VERSION_NUM >= 180000
-	t->scan = index_beginscan(t->rel, t->index, GetActiveSnapshot(), NULL, 1, 0);
+	t->scan = index_beginscan(t->rel, t->index, GetActiveSnapshot(), NULL, 2, 0);
 #else
-	t->scan = index_beginscan(t->rel, t->index, GetActiveSnapshot(), 1, 0);
+	t->scan = index_beginscan(t->rel, t->index, GetActiveSnapshot(), 2, 0);
 #endif
 	MemoryContextSwitchTo(old);
 	if (t->found == NULL)
 		t->found = make_slot(t);
 }
 
+static bool
+seek(GoyaTable *t, int n)
+{
+	t->scan->numberOfKeys = n;
+	index_rescan(t->scan, t->keys, n, NULL, 0);
+	return goya_table_next(t);
+}
+
 bool
 goya_table_seek(GoyaTable *t, Datum key)
 {
-	ScanKeyData scankey;
-	Oid			opclass;
-
 	if (t->scan == NULL)
 		start_scan(t);
-	opclass = t->index->rd_opcintype[0];
-	ScanKeyInit(&scankey, 1, BTEqualStrategyNumber,
-				get_opcode(get_opfamily_member(t->index->rd_opfamily[0], opclass, opclass, BTEqualStrategyNumber)), key);
-	index_rescan(t->scan, &scankey, 1, NULL, 0);
-	return goya_table_next(t);
+	t->keys[0].sk_argument = key;
+	return seek(t, 1);
+}
+
+bool
+goya_table_seek_from(GoyaTable *t, Datum key, Datum from)
+{
+	if (t->scan == NULL)
+		start_scan(t);
+	t->keys[0].sk_argument = key;
+	t->keys[1].sk_argument = from;
+	return seek(t, 2);
 }
 
 bool

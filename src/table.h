@@ -16,6 +16,7 @@
 
 #include "postgres.h"
 
+#include "access/skey.h"
 #include "access/tableam.h"
 #include "executor/tuptable.h"
 #include "nodes/execnodes.h"
@@ -28,6 +29,10 @@ typedef enum GoyaTableId
 	GOYA_TABLE_NODE_RUNS,
 	GOYA_TABLE_READY,
 	GOYA_TABLE_EVENTS,
+	GOYA_TABLE_HOLDS,
+	GOYA_TABLE_WALLETS,
+	GOYA_TABLE_ENTRIES,
+	GOYA_TABLE_USAGE,
 	GOYA_N_TABLES
 } GoyaTableId;
 
@@ -62,6 +67,33 @@ typedef enum GoyaEventsColumn
 	GOYA_EVENTS_DEPTH, GOYA_EVENTS_CREATED_AT, GOYA_EVENTS_N
 } GoyaEventsColumn;
 
+typedef enum GoyaHoldsColumn
+{
+	GOYA_HOLDS_ID, GOYA_HOLDS_WALLET_ID, GOYA_HOLDS_TENANT_ID, GOYA_HOLDS_TASK_ID, GOYA_HOLDS_REFERENCE, GOYA_HOLDS_CURRENCY,
+	GOYA_HOLDS_AMOUNT, GOYA_HOLDS_CAPTURED, GOYA_HOLDS_POSTED, GOYA_HOLDS_STATUS, GOYA_HOLDS_PRICE_GENERATION, GOYA_HOLDS_CREATED_AT,
+	GOYA_HOLDS_SETTLED_AT, GOYA_HOLDS_N
+} GoyaHoldsColumn;
+
+typedef enum GoyaWalletsColumn
+{
+	GOYA_WALLETS_ID, GOYA_WALLETS_TENANT_ID, GOYA_WALLETS_CURRENCY, GOYA_WALLETS_BALANCE, GOYA_WALLETS_FROZEN, GOYA_WALLETS_LAST_SEQ,
+	GOYA_WALLETS_UPDATED_AT, GOYA_WALLETS_N
+} GoyaWalletsColumn;
+
+typedef enum GoyaEntriesColumn
+{
+	GOYA_ENTRIES_ID, GOYA_ENTRIES_WALLET_ID, GOYA_ENTRIES_SEQ, GOYA_ENTRIES_TENANT_ID, GOYA_ENTRIES_KIND, GOYA_ENTRIES_AMOUNT,
+	GOYA_ENTRIES_MOVED, GOYA_ENTRIES_BALANCE_AFTER, GOYA_ENTRIES_FROZEN_AFTER, GOYA_ENTRIES_REFERENCE, GOYA_ENTRIES_HOLD_ID,
+	GOYA_ENTRIES_TASK_ID, GOYA_ENTRIES_CREATED_AT, GOYA_ENTRIES_N
+} GoyaEntriesColumn;
+
+typedef enum GoyaUsageColumn
+{
+	GOYA_USAGE_TASK_ID, GOYA_USAGE_NODE, GOYA_USAGE_ITEM, GOYA_USAGE_ATTEMPT, GOYA_USAGE_LINE, GOYA_USAGE_TENANT_ID, GOYA_USAGE_PRICE_NAME,
+	GOYA_USAGE_UNIT, GOYA_USAGE_QUANTITY, GOYA_USAGE_COST, GOYA_USAGE_CURRENCY, GOYA_USAGE_ESTIMATED, GOYA_USAGE_HOLD_ID,
+	GOYA_USAGE_TRACE_ID, GOYA_USAGE_CREATED_AT, GOYA_USAGE_N
+} GoyaUsageColumn;
+
 #define GOYA_TABLE_MAX_COLUMNS GOYA_TASKS_N
 #define GOYA_TABLE_MAX_LABELS 12
 
@@ -89,6 +121,7 @@ typedef struct GoyaTable
 	int			max;
 	Relation	index;			/* of goya_table_seek, when it was used */
 	struct IndexScanDescData *scan;
+	ScanKeyData keys[2];		/* first column = …, second column >= … */
 	TupleTableSlot *found;
 	TupleTableSlot *changed;
 } GoyaTable;
@@ -101,8 +134,12 @@ extern void goya_table_close(GoyaTable *t);
 extern TupleTableSlot *goya_table_row(GoyaTable *t);
 extern void goya_table_append(GoyaTable *t);
 
-/* By the key index's first column: the first (or next) row the active snapshot sees, in t->found; false: none. */
+/*
+ * By the key index's first column: the first (or next) row the active snapshot sees, in t->found; false: none.  seek_from: and its second
+ * column at least from.
+ */
 extern bool goya_table_seek(GoyaTable *t, Datum key);
+extern bool goya_table_seek_from(GoyaTable *t, Datum key, Datum from);
 extern bool goya_table_next(GoyaTable *t);
 
 /* Lock the row at tid, waiting, in its newest version, into t->found; false: it is gone. */
