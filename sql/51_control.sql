@@ -118,12 +118,12 @@ BEGIN
 END;
 $$;
 
--- What the event task_completed says of a task.
+-- What the event task_completed says of a task; more is in the task itself. completion.c says the same of tasks that succeed.
 CREATE FUNCTION goya_private.completion(task goya.tasks) RETURNS jsonb
     LANGUAGE sql STABLE AS
-    $$SELECT pg_catalog.jsonb_build_object('workflow_id', (task).workflow_id,
-                                           'workflow', (SELECT w.name FROM goya.workflows w WHERE w.id = (task).workflow_id), 'status', (task).status, 'asset_id', (task).asset_id,
-                                           'trace_id', (task).trace_id, 'error', goya_private.brief_error((task).error))$$;
+    $$SELECT pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object('workflow_id', (task).workflow_id,
+        'workflow', (SELECT w.name FROM goya.workflows w WHERE w.id = (task).workflow_id), 'status', (task).status,
+        'asset_id', (task).asset_id, 'error', goya_private.brief_error((task).error)))$$;
 
 -- Tells the world, once per task and in the transaction that ended it. On the path of every batch: two statements, however many tasks.
 CREATE FUNCTION goya_private.publish_completed(task_ids uuid[]) RETURNS void

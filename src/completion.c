@@ -20,6 +20,7 @@ typedef struct WorkflowName
 {
 	pg_uuid_t	id;
 	char	   *name;
+	Jsonb	   *data;			/* of events of tasks without an asset: the same for all */
 } WorkflowName;
 
 /* Names of the tasks' workflows; NULL: a trigger wants to know, so SQL has to publish. */
@@ -47,39 +48,44 @@ find_names(List *tasks, int *n)
 	{
 		names[i].id = goya_result_uuid(i, 1);
 		names[i].name = goya_result_text(i, 2, CurrentMemoryContext);
+		names[i].data = NULL;
 		if (goya_result_bool(i, 3))
 			return NULL;
 	}
 	return names;
 }
 
-static const char *
-name_of(const WorkflowName *names, int n, const pg_uuid_t *id)
+static WorkflowName *
+name_of(WorkflowName *names, int n, const pg_uuid_t *id)
 {
 	for (int i = 0; i < n; i++)
 		if (goya_uuid_equal(&names[i].id, id))
-			return names[i].name;
+			return &names[i];
 	return NULL;
 }
 
 static Jsonb *
-describe(const GoyaTask *t, const char *name)
+describe(const GoyaTask *t, WorkflowName *w)
 {
-	Jsonb	   *null = goya_json_null();
 	GoyaJsonObject o;
+	Jsonb	   *result;
 
+	if (w != NULL && w->data != NULL && !t->has_asset)
+		return w->data;
 	goya_json_object_start(&o);
 	goya_json_add_text(&o, "workflow_id", goya_uuid_text(&t->workflow));
-	goya_json_add(&o, "workflow", name ? goya_json_from_text(name) : null);
+	goya_json_add_text(&o, "workflow", w ? w->name : NULL);
 	goya_json_add_text(&o, "status", "succeeded");
-	goya_json_add(&o, "asset_id", t->has_asset ? goya_json_from_text(goya_uuid_text(&t->asset)) : null);
-	goya_json_add_text(&o, "trace_id", t->trace_id);
-	goya_json_add(&o, "error", null);
-	return goya_json_object_finish(&o);
+	if (t->has_asset)
+		goya_json_add_text(&o, "asset_id", goya_uuid_text(&t->asset));
+	result = goya_json_object_finish(&o);
+	if (w != NULL && !t->has_asset)
+		w->data = result;
+	return result;
 }
 
 static void
-append_event(GoyaTable *events, const GoyaTask *t, const char *name)
+append_event(GoyaTable *events, const GoyaTask *t, WorkflowName *w)
 {
 	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
 	TupleTableSlot *row = goya_table_row(events);
@@ -89,7 +95,7 @@ append_event(GoyaTable *events, const GoyaTask *t, const char *name)
 	goya_row_set(events, row, GOYA_EVENTS_TENANT_ID, UUIDPGetDatum(&t->tenant));
 	goya_row_set(events, row, GOYA_EVENTS_TYPE, CStringGetTextDatum("task_completed"));
 	goya_row_set(events, row, GOYA_EVENTS_SUBJECT_ID, UUIDPGetDatum(&t->id));
-	goya_row_set(events, row, GOYA_EVENTS_DATA, JsonbPGetDatum(describe(t, name)));
+	goya_row_set(events, row, GOYA_EVENTS_DATA, JsonbPGetDatum(describe(t, w)));
 	goya_row_set(events, row, GOYA_EVENTS_TASK_ID, UUIDPGetDatum(&t->id));
 	goya_row_set(events, row, GOYA_EVENTS_DEPTH, Int16GetDatum(t->depth));
 	goya_row_set(events, row, GOYA_EVENTS_CREATED_AT, TimestampTzGetDatum(t->finished_at));

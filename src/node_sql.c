@@ -30,6 +30,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/portal.h"
 #include "utils/regproc.h"
@@ -44,19 +45,42 @@
 #include "json_util.h"
 #include "shmem.h"
 
+/* A function as a node calls it, kept for the batch as long as nothing it was looked up in changes. */
 typedef struct FunctionKey
 {
-	Oid			funcid;
+	const GoyaNode *node;
 	Oid			role;
 } FunctionKey;
 
 typedef struct FunctionCall
 {
 	FunctionKey key;
-	FmgrInfo	flinfo;
+	uint64		generation;
+	Oid			funcid;
 	Oid			rettype;
+	FmgrInfo	flinfo;
 	FmgrInfo	to_jsonb;		/* when rettype is not jsonb */
 } FunctionCall;
+
+/* Counts changes of functions, schemas, roles and memberships. */
+static uint64 catalog_generation = 1;
+
+static void
+catalog_changed(Datum arg, int cacheid, uint32 hashvalue)
+{
+	catalog_generation++;
+}
+
+static void
+watch_catalogs(void)
+{
+	static const int caches[] = {PROCOID, PROCNAMEARGSNSP, NAMESPACEOID, NAMESPACENAME, AUTHOID, AUTHMEMROLEMEM};
+	static bool watching = false;
+
+	for (int i = 0; !watching && i < lengthof(caches); i++)
+		CacheRegisterSyscacheCallback(caches[i], catalog_changed, (Datum) 0);
+	watching = true;
+}
 
 /* ----- which function ----- */
 
@@ -93,9 +117,29 @@ find_function(const char *name, Oid *rettype)
 }
 
 static void
+check_privilege(Oid funcid, Oid role, const char *name)
+{
+	AclResult	acl;
+
+#if PG_VERSION_NUM >= 160000
+	acl = object_aclcheck(ProcedureRelationId, funcid, role, ACL_EXECUTE);
+#else
+	acl = pg_proc_aclcheck(funcid, role, ACL_EXECUTE);
+#endif
+	if (acl != ACLCHECK_OK)
+		aclcheck_error(acl, OBJECT_FUNCTION, name);
+}
+
+/* Look up, check the role's privilege, prepare.  As the role. */
+static void
 prepare_call(FunctionCall *call, MemoryContext cxt)
 {
-	fmgr_info_cxt(call->key.funcid, &call->flinfo, cxt);
+	const char *name = call->key.node->function;
+
+	call->generation = catalog_generation;
+	call->funcid = find_function(name, &call->rettype);
+	check_privilege(call->funcid, call->key.role, name);
+	fmgr_info_cxt(call->funcid, &call->flinfo, cxt);
 	if (call->rettype != JSONBOID && call->rettype != VOIDOID)
 	{
 		MemoryContext old = MemoryContextSwitchTo(cxt);
@@ -109,37 +153,43 @@ prepare_call(FunctionCall *call, MemoryContext cxt)
 	}
 }
 
-static FunctionCall *
-get_call(GoyaBatch *b, Oid funcid, Oid role, Oid rettype)
+static HTAB *
+create_calls(GoyaBatch *b)
 {
-	FunctionKey key = {funcid, role};
+	HASHCTL		ctl;
+
+	watch_catalogs();
+	memset(&ctl, 0, sizeof(ctl));
+	ctl.keysize = sizeof(FunctionKey);
+	ctl.entrysize = sizeof(FunctionCall);
+	ctl.hcxt = b->cxt;
+	return hash_create("goya batch functions", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+static FunctionCall *
+get_call(GoyaBatch *b, const GoyaNode *node, Oid role)
+{
+	FunctionKey key;
 	FunctionCall *call;
 	bool		found;
 
+	memset(&key, 0, sizeof(key));
+	key.node = node;
+	key.role = role;
 	if (b->savepoints)
 	{
 		/* After an error the function's own state may be half made: nothing is kept from one call to the next. */
 		call = palloc0(sizeof(FunctionCall));
 		call->key = key;
-		call->rettype = rettype;
 		prepare_call(call, CurrentMemoryContext);
 		return call;
 	}
 	if (b->functions == NULL)
-	{
-		HASHCTL		ctl;
-
-		memset(&ctl, 0, sizeof(ctl));
-		ctl.keysize = sizeof(FunctionKey);
-		ctl.entrysize = sizeof(FunctionCall);
-		ctl.hcxt = b->cxt;
-		b->functions = hash_create("goya batch functions", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	}
+		b->functions = create_calls(b);
 	call = hash_search(b->functions, &key, HASH_ENTER, &found);
-	if (!found)
+	if (!found || call->generation != catalog_generation)
 	{
 		memset(((char *) call) + sizeof(FunctionKey), 0, sizeof(FunctionCall) - sizeof(FunctionKey));
-		call->rettype = rettype;
 		prepare_call(call, b->cxt);
 	}
 	return call;
@@ -219,11 +269,10 @@ invoke(FunctionCall *call, Jsonb *input)
  * Call the function as the task's role.  On error nothing is restored here: the (sub)transaction's abort does.
  */
 static Jsonb *
-call_as_owner(GoyaBatch *b, const GoyaWork *w, Oid funcid, Oid rettype, Jsonb *input)
+call_as_owner(const GoyaWork *w, FunctionCall *call, Jsonb *input)
 {
 	GoyaTask   *task = w->task;
-	const GoyaNode *n = &task->plan->nodes[w->node];
-	FunctionCall *call = get_call(b, funcid, task->role, rettype);
+	const GoyaNode *n = call->key.node;
 	Jsonb	   *result;
 
 	goya_executor_show(&task->id, n->key, w->item);
@@ -238,22 +287,6 @@ call_as_owner(GoyaBatch *b, const GoyaWork *w, Oid funcid, Oid rettype, Jsonb *i
 	goya_executor_show_none();
 	CommandCounterIncrement();
 	return result;
-}
-
-static Oid
-check_function(GoyaTask *task, const GoyaNode *n, Oid *rettype)
-{
-	Oid			funcid = find_function(n->function, rettype);
-	AclResult	acl;
-
-#if PG_VERSION_NUM >= 160000
-	acl = object_aclcheck(ProcedureRelationId, funcid, task->role, ACL_EXECUTE);
-#else
-	acl = pg_proc_aclcheck(funcid, task->role, ACL_EXECUTE);
-#endif
-	if (acl != ACLCHECK_OK)
-		aclcheck_error(acl, OBJECT_FUNCTION, n->function);
-	return funcid;
 }
 
 /*
@@ -289,8 +322,7 @@ goya_node_run_sql(GoyaBatch *b, const GoyaWork *w)
 	Oid			userid;
 	int			sec_context;
 	int			guc_level;
-	Oid			funcid;
-	Oid			rettype;
+	FunctionCall *call;
 	GoyaPin		pin = {.task = task->id,.node = n->key,.item = w->item,.depth = task->depth};
 	GoyaLane	lane;
 	bool		here;
@@ -306,15 +338,15 @@ goya_node_run_sql(GoyaBatch *b, const GoyaWork *w)
 	guc_level = NewGUCNestLevel();
 	SetUserIdAndSecContext(task->role, sec_context | SECURITY_LOCAL_USERID_CHANGE);
 	goya_identity_pin(&task->tenant, task->role, &pin);
-	funcid = check_function(task, n, &rettype);
-	lane = choose_lane(b, funcid, &here);
+	call = get_call(b, n, task->role);
+	lane = choose_lane(b, call->funcid, &here);
 	if (here)
 	{
 		INSTR_TIME_SET_CURRENT(begin);
-		o.output = call_as_owner(b, w, funcid, rettype, input);
+		o.output = call_as_owner(w, call, input);
 		INSTR_TIME_SET_CURRENT(end);
 		INSTR_TIME_SUBTRACT(end, begin);
-		goya_function_measured(funcid, INSTR_TIME_GET_MICROSEC(end));
+		goya_function_measured(call->funcid, INSTR_TIME_GET_MICROSEC(end));
 	}
 	goya_identity_unpin();
 	AtEOXact_GUC(false, guc_level);

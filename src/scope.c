@@ -211,11 +211,10 @@ task_value(GoyaBatch *b, GoyaTask *task)
 	return task->task_json;
 }
 
-static Jsonb *
-node_value(GoyaBatch *b, GoyaTask *task, int node)
+static GoyaValue *
+known_value(GoyaBatch *b, GoyaTask *task, int node)
 {
 	GoyaValue  *v = goya_scope_slot(b, task, node);
-	GoyaJsonObject o;
 
 	if (!v->known)
 	{
@@ -224,6 +223,15 @@ node_value(GoyaBatch *b, GoyaTask *task, int node)
 		one.nodes = list_make1_int(node);
 		goya_scope_load(b, task, &one);
 	}
+	return v;
+}
+
+static Jsonb *
+node_value(GoyaBatch *b, GoyaTask *task, int node)
+{
+	GoyaValue  *v = known_value(b, task, node);
+	GoyaJsonObject o;
+
 	if (v->status == GOYA_RUN_PENDING)
 		return NULL;
 	goya_json_object_start(&o);
@@ -292,9 +300,7 @@ goya_scope_init(GoyaNodeScope *s, GoyaBatch *b, GoyaTask *task, int node, int it
 
 		if (n->is_compensation)
 		{
-			Jsonb	   *undone = node_value(b, task, n->owner);
-
-			s->output = goya_json_get(undone, "output");
+			s->output = known_value(b, task, n->owner)->output;
 		}
 		else
 		{
@@ -308,11 +314,8 @@ goya_scope_init(GoyaNodeScope *s, GoyaBatch *b, GoyaTask *task, int node, int it
 static Jsonb *
 upstream_output(GoyaNodeScope *s, const GoyaNode *n, int i)
 {
-	int			from = s->task->plan->edges[n->in_edges[i]].from;
-	GoyaValue  *v;
+	GoyaValue  *v = known_value(s->batch, s->task, s->task->plan->edges[n->in_edges[i]].from);
 
-	(void) node_value(s->batch, s->task, from);
-	v = goya_scope_slot(s->batch, s->task, from);
 	return v->status == GOYA_RUN_FAILED ? v->error : v->output;
 }
 
