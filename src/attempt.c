@@ -34,6 +34,8 @@ goya_attempt_batch(GoyaAttempt *a, GoyaBatchMode mode, int limit)
 	MemoryContextReset(a->cxt);
 	goya_plan_cache_trim();
 	a->blame.valid = false;
+	if (a->rows > 0)
+		limit = Min(limit, a->rows);
 	b = goya_batch_create(a->cxt, mode, a->care != GOYA_CARE_OPTIMISTIC, a->care == GOYA_CARE_SINGLE ? 1 : limit, &a->blame);
 	b->single = a->care == GOYA_CARE_SINGLE;
 	if (a->convict.valid)
@@ -43,6 +45,21 @@ goya_attempt_batch(GoyaAttempt *a, GoyaBatchMode mode, int limit)
 		b->convict_class = a->convict_class;
 	}
 	return b;
+}
+
+/*
+ * Claimed rows that a batch had no time for are locked away from others and written again for nothing: so the next one claims no more
+ * than this one began, and twice as many when this one began all it had.
+ */
+void
+goya_attempt_learn(GoyaAttempt *a, const GoyaBatch *b)
+{
+	if (b->n_claims == 0 || b->single)
+		return;
+	if (b->n_begun < b->n_claims)
+		a->rows = Max(b->n_begun, 1);
+	else if (a->rows > 0 && b->n_claimed >= b->limit)
+		a->rows = Min(a->rows, INT_MAX / 2) * 2;
 }
 
 void
@@ -82,6 +99,7 @@ goya_attempt_failed(GoyaAttempt *a, int claimed, const char *doing)
 	bool		contended;
 
 	HOLD_INTERRUPTS();
+	goya_queue_forget_starts();
 	MemoryContextSwitchTo(a->cxt);
 	e = CopyErrorData();
 

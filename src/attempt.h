@@ -31,6 +31,7 @@ typedef struct GoyaAttempt
 	MemoryContext cxt;			/* of batches; reset for each */
 	MemoryContext keep;			/* of the convict's error */
 	GoyaCare	care;
+	int			rows;			/* to claim at once: as many as were begun in goya.batch_time */
 	int			singles;		/* left to do in SINGLE */
 	int			faults;			/* errors in a row */
 	int			claimed;		/* by the batch that failed */
@@ -42,7 +43,8 @@ typedef struct GoyaAttempt
 
 extern GoyaAttempt *goya_attempt_create(void);
 extern GoyaBatch *goya_attempt_batch(GoyaAttempt *a, GoyaBatchMode mode, int limit);
-extern void goya_attempt_succeeded(GoyaAttempt *a, int runs);
+extern void goya_attempt_learn(GoyaAttempt *a, const GoyaBatch *b);
+extern void goya_attempt_succeeded(GoyaAttempt *a, int claimed);
 
 /* In a PG_CATCH, with the error still there: aborts the transaction and decides what is next.  Returns ms to pause. */
 extern long goya_attempt_failed(GoyaAttempt *a, int claimed, const char *doing);

@@ -123,6 +123,7 @@ goya_batch_record(GoyaBatch *b, const GoyaWork *w, GoyaRunStatus status)
 	r->attempt = w->attempt;
 	r->status = status;
 	r->again = w->tries > 0;
+	r->row = w->row;
 	w->task->touched = true;
 	b->records = lappend(b->records, r);
 	MemoryContextSwitchTo(old);
@@ -234,6 +235,7 @@ queue_rest(GoyaBatch *b)
 		w.task->touched = true;
 		queue_again(b, &w);
 	}
+	b->n_begun = b->next_claim;
 	for (; b->next_claim < b->n_claims; b->next_claim++)
 	{
 		const GoyaWork *w = &b->claimed[b->next_claim];

@@ -137,6 +137,7 @@ typedef struct GoyaWork
 	int			verb;			/* GoyaVerb of the claimed row */
 	int64		rank;
 	int			tries;
+	HeapTuple	row;			/* its node run, when that exists and was found under the task's lock */
 } GoyaWork;
 
 /* A node run to be written. */
@@ -148,6 +149,7 @@ typedef struct GoyaRecord
 	int			attempt;
 	GoyaRunStatus status;
 	bool		update;			/* the row exists: it was waiting or running */
+	HeapTuple	row;			/* ... and is this; NULL: not looked for */
 	bool		again;			/* a row may exist: a lost call is made again */
 	Jsonb	   *input;
 	Jsonb	   *output;
@@ -285,6 +287,7 @@ typedef struct GoyaBatch
 	GoyaWork   *claimed;		/* what the claimed rows say, in their order; next_claim is to be run next */
 	int			n_claims;
 	int			next_claim;
+	int			n_begun;		/* of them; the others went back when time was up */
 	GoyaWork   *work;			/* what follows from it: a queue, head .. tail */
 	int			work_head;
 	int			work_tail;
@@ -304,7 +307,7 @@ typedef struct GoyaBatch
 	uint32		wake;			/* GOYA_WAKE_ bits due at commit */
 	Oid			scrub_role;		/* of the last SQL node, to see changes */
 	pg_uuid_t	scrub_tenant;
-	HTAB	   *functions;		/* node_sql.c: call infos by function and role */
+	HTAB	   *functions;		/* node_sql.c: calls by node and role */
 } GoyaBatch;
 
 /* What a finished node run is. */
@@ -351,6 +354,11 @@ extern void goya_advance_join_ready(GoyaBatch *b, GoyaTask *task, int node, int 
 extern void goya_advance_map_progress(GoyaBatch *b, GoyaTask *task, int node, int total, int next, int done, int failed, int step, Jsonb *error);
 extern void goya_advance_resolve(GoyaBatch *b, GoyaTask *task, int node, bool ok);
 extern void goya_advance_compensate(GoyaBatch *b, GoyaTask *task);
+
+/* run_rows.c: rows of node runs */
+extern void goya_run_row_append(GoyaTable *t, GoyaRecord *r, int seq, int epoch);
+extern HeapTuple goya_run_row_running(GoyaTable *t, const GoyaWork *w, int epoch);	/* NULL: not running, or not of this epoch */
+extern void goya_run_row_write(GoyaTable *t, GoyaRecord *r, int seq);
 
 /* usage.c */
 extern void goya_usage_write(GoyaBatch *b);	/* usage of the records to be written */

@@ -5,9 +5,9 @@
  * Its session user is goya_executor: powerless, and no member of anything (node_sql.c).  It never touches the network.  Started by the
  * engine when there is work and nobody idle; leaves after goya.executor_idle_timeout without work.
  *
- * One turn looks at the lanes in this order: wake-ups (short, they free waiting tasks), batches, and - no more than
- * goya.max_slow_nodes at once - one slow or unmeasured function alone.  Before it sleeps it says that it is idle, then looks once more: so a row committed in
- * between is seen either by the look or by the wake-up.
+ * A turn is one transaction with a batch of one lane: wake-ups (short, they free waiting tasks), batches, or - no more than
+ * goya.max_slow_nodes at once - one slow or unmeasured function alone.  Before it sleeps it says that it is idle, then looks once more:
+ * so a row committed in between is seen either by the look or by the wake-up.
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -36,9 +36,8 @@ typedef struct Executor
 {
 	GoyaEngineSlot *engine;
 	Oid			extension;
-	GoyaAttempt *wakes;
-	GoyaAttempt *batches;
-	GoyaAttempt *alone;
+	GoyaAttempt *attempts[GOYA_LANE_ALONE + 1];	/* by lane */
+	unsigned	turns;
 } Executor;
 
 static void
@@ -58,53 +57,7 @@ count_batch(Executor *ex, GoyaBatch *b)
 	pg_atomic_fetch_add_u64(&ex->engine->node_runs, b->n_runs);
 }
 
-/*
- * One batch of one lane.  Returns the rows claimed; after an error, 1: look again.
- */
-static int
-run_batch(Executor *ex, GoyaAttempt *a, GoyaLane lane, GoyaBatchMode mode, int limit)
-{
-	volatile int claimed = 0;
-	volatile long pause = 0;
-	volatile bool gone = false;
-
-	PG_TRY();
-	{
-		goya_worker_begin("running a batch");
-		if (goya_worker_extension() != ex->extension)
-			gone = true;
-		else
-		{
-			GoyaBatch  *b = goya_attempt_batch(a, mode, limit);
-
-			claimed = goya_batch_claim(b, lane);
-			if (claimed >= limit)
-				goya_wake_now(MyDatabaseId, GOYA_WAKE_EXECUTORS);	/* there may be more: somebody else too */
-			if (claimed > 0)
-			{
-				goya_batch_run(b);
-				goya_node_sql_scrub();
-			}
-			count_batch(ex, b);
-		}
-		goya_worker_commit();
-		goya_attempt_succeeded(a, claimed);
-	}
-	PG_CATCH();
-	{
-		pause = goya_attempt_failed(a, claimed, "a batch of goya node runs");
-		claimed = 1;
-	}
-	PG_END_TRY();
-	if (gone)
-		proc_exit(0);
-	if (pause > 0)
-	{
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, pause, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-	}
-	return claimed;
-}
+/* ----- lanes ----- */
 
 static bool counted_alone = false;
 
@@ -119,31 +72,100 @@ leave_alone(int code, Datum arg)
 }
 
 /*
- * A slow or unmeasured function.  While it runs this executor does not count as one: the engine may start another for the batches.
+ * While a slow or unmeasured function runs, this executor does not count as one: the engine may start another for the batches.  False:
+ * enough of them run already.
  */
-static int
-run_alone(Executor *ex)
+static bool
+enter_alone(Executor *ex)
 {
-	int			result;
-
 	counted_alone = true;
-	if (pg_atomic_fetch_add_u32(&ex->engine->alone, 1) >= (uint32) goya_guc_max_slow_nodes)
-		result = 0;
-	else
-		result = run_batch(ex, ex->alone, GOYA_LANE_ALONE, GOYA_BATCH_ALONE, 1);
+	if (pg_atomic_fetch_add_u32(&ex->engine->alone, 1) < (uint32) goya_guc_max_slow_nodes)
+		return true;
 	leave_alone(0, PointerGetDatum(ex->engine));
-	return result;
+	return false;
 }
 
-/* One turn over the lanes: did anybody need anything? */
+/* Claim a batch of a lane; NULL: there is nothing.  In a transaction. */
+static GoyaBatch *
+claim(Executor *ex, GoyaLane lane)
+{
+	GoyaAttempt *a = ex->attempts[lane];
+	GoyaBatchMode mode = lane == GOYA_LANE_WAKE ? GOYA_BATCH_ADVANCE : lane == GOYA_LANE_ALONE ? GOYA_BATCH_ALONE : GOYA_BATCH_EXECUTE;
+	GoyaBatch  *b;
+
+	if (lane == GOYA_LANE_ALONE && !enter_alone(ex))
+		return NULL;
+	b = goya_attempt_batch(a, mode, lane == GOYA_LANE_ALONE ? 1 : goya_guc_batch_size);
+	if (goya_batch_claim(b, lane) > 0)
+		return b;
+	goya_attempt_succeeded(a, 0);
+	leave_alone(0, PointerGetDatum(ex->engine));
+	return NULL;
+}
+
+static void
+run_batch(Executor *ex, GoyaBatch *b)
+{
+	if (b->n_claimed >= b->limit)
+		goya_wake_now(MyDatabaseId, GOYA_WAKE_EXECUTORS);	/* there may be more: somebody else too */
+	goya_batch_run(b);
+	goya_node_sql_scrub();
+	count_batch(ex, b);
+}
+
+static void
+pause_after_error(long ms)
+{
+	if (ms <= 0)
+		return;
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+}
+
+/*
+ * One transaction: a batch of the first lane that has any work.  Every turn begins with another lane, so that none waits for ever.
+ * False: no lane has work.
+ */
 static bool
 turn(Executor *ex)
 {
-	int			n = run_batch(ex, ex->wakes, GOYA_LANE_WAKE, GOYA_BATCH_ADVANCE, goya_guc_batch_size);
+	static const GoyaLane lanes[] = {GOYA_LANE_WAKE, GOYA_LANE_EXECUTOR, GOYA_LANE_ALONE};
+	GoyaBatch  *volatile b = NULL;
+	volatile GoyaLane lane = GOYA_LANE_WAKE;
+	volatile bool gone = false;
+	volatile bool failed = false;
+	volatile long pause = 0;
 
-	n += run_batch(ex, ex->batches, GOYA_LANE_EXECUTOR, GOYA_BATCH_EXECUTE, goya_guc_batch_size);
-	n += run_alone(ex);
-	return n > 0;
+	ex->turns++;
+	PG_TRY();
+	{
+		goya_worker_begin("running a batch");
+		gone = goya_worker_extension() != ex->extension;
+		for (int i = 0; i < lengthof(lanes) && b == NULL && !gone; i++)
+		{
+			lane = lanes[(ex->turns + i) % lengthof(lanes)];
+			b = claim(ex, lane);
+		}
+		if (b != NULL)
+			run_batch(ex, b);
+		goya_worker_commit();
+		if (b != NULL)
+		{
+			goya_attempt_learn(ex->attempts[lane], b);
+			goya_attempt_succeeded(ex->attempts[lane], b->n_claimed);
+		}
+	}
+	PG_CATCH();
+	{
+		pause = goya_attempt_failed(ex->attempts[lane], b ? b->n_claimed : 0, "a batch of goya node runs");
+		failed = true;
+	}
+	PG_END_TRY();
+	leave_alone(0, PointerGetDatum(ex->engine));
+	if (gone)
+		proc_exit(0);
+	pause_after_error(pause);
+	return b != NULL || failed;
 }
 
 static void
@@ -172,16 +194,15 @@ sleep_idle(void)
 void
 goya_executor_main(Datum arg)
 {
-	Executor	ex;
+	Executor	ex = {0};
 
 	goya_worker_init(DatumGetObjectId(arg), "goya executor");
 	ex.engine = goya_shmem_engine(MyDatabaseId, false);
 	if (ex.engine == NULL || goya_shmem_executor_attach() == NULL)
 		proc_exit(0);
 	before_shmem_exit(leave_alone, PointerGetDatum(ex.engine));
-	ex.wakes = goya_attempt_create();
-	ex.batches = goya_attempt_create();
-	ex.alone = goya_attempt_create();
+	for (int i = 0; i < lengthof(ex.attempts); i++)
+		ex.attempts[i] = goya_attempt_create();
 	goya_worker_begin("starting");
 	ex.extension = goya_worker_extension();
 	goya_worker_commit();

@@ -102,6 +102,15 @@ take_rows(GoyaBatch *b, GoyaTable *t, GoyaLane lane, bool whole, ClaimedRow *row
 	return whole || *n >= b->limit;
 }
 
+static int
+compare_rank(const void *a, const void *b)
+{
+	int64		x = ((const ClaimedRow *) a)->rank;
+	int64		y = ((const ClaimedRow *) b)->rank;
+
+	return x < y ? -1 : x > y;
+}
+
 static ClaimedRow *
 claim_rows(GoyaBatch *b, GoyaLane lane, int *n)
 {
@@ -116,6 +125,7 @@ claim_rows(GoyaBatch *b, GoyaLane lane, int *n)
 		(void) take_rows(b, t, lane, true, rows, n);
 	goya_table_close(t);
 	goya_store_leave(&scope);
+	qsort(rows, *n, sizeof(ClaimedRow), compare_rank);	/* what came from before the start belongs first */
 	return rows;
 }
 

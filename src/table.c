@@ -34,7 +34,7 @@
 
 #include "table.h"
 
-#define BUFFERED_ROWS 500
+#define BUFFERED_ROWS 64		/* enough to fill a few pages at once */
 
 typedef struct TableText
 {
@@ -56,7 +56,7 @@ static const TableText texts[GOYA_N_TABLES] = {
 		"task_status", {"pending", "running", "waiting", "cancelling", "succeeded", "failed", "cancelled"}
 	},
 	[GOYA_TABLE_NODE_RUNS] = {
-		"goya", "node_runs", NULL,
+		"goya", "node_runs", "node_runs_pkey",
 		{"task_id", "node", "item", "attempt", "tenant_id", "status", "seq", "started_seq", "epoch", "message", "input", "output", "error",
 		"cost", "started_at", "finished_at"},
 		"node_run_status", {"pending", "ready", "running", "waiting", "succeeded", "failed", "skipped", "cancelled", "compensated"}
@@ -69,10 +69,13 @@ static const TableText texts[GOYA_N_TABLES] = {
 		"goya", "events", NULL,
 		{"id", "tenant_id", "type", "subject_id", "data", "task_id", "depth", "created_at"}
 	},
+	[GOYA_TABLE_EVENT_QUEUE] = {
+		"goya_private", "event_queue", NULL, {"event_id", "tenant_id"}
+	},
 	[GOYA_TABLE_HOLDS] = {
 		"goya", "holds", "holds_pkey",
 		{"id", "wallet_id", "tenant_id", "task_id", "reference", "currency", "amount", "captured", "posted", "status", "price_generation",
-		"created_at", "settled_at"}
+		"created_at", "settled_at", "capture_seq"}
 	},
 	[GOYA_TABLE_WALLETS] = {
 		"goya", "wallets", "wallets_tenant_id_key",
@@ -248,6 +251,12 @@ write_rows(GoyaTable *t)
 }
 
 void
+goya_table_flush(GoyaTable *t)
+{
+	write_rows(t);
+}
+
+void
 goya_table_close(GoyaTable *t)
 {
 	write_rows(t);
@@ -327,7 +336,8 @@ init_key(GoyaTable *t, int i, StrategyNumber strategy)
 {
 	Oid			type = t->index->rd_opcintype[i];
 
-	ScanKeyInit(&t->keys[i], i + 1, strategy, get_opcode(get_opfamily_member(t->index->rd_opfamily[i], type, type, strategy)), (Datum) 0);
+	ScanKeyEntryInitialize(&t->keys[i], 0, i + 1, strategy, InvalidOid, t->index->rd_indcollation[i],
+						   get_opcode(get_opfamily_member(t->index->rd_opfamily[i], type, type, strategy)), (Datum) 0);
 }
 
 static void
@@ -340,9 +350,9 @@ start_scan(GoyaTable *t)
 	if (IndexRelationGetNumberOfKeyAttributes(t->index) > 1)
 		init_key(t, 1, BTGreaterEqualStrategyNumber);
 #if PG_VERSION_NUM >= 180000
-	t->scan = index_beginscan(t->rel, t->index, GetActiveSnapshot(), NULL, 2, 0);
+	t->scan = index_beginscan(t->rel, t->index, GetActiveSnapshot(), NULL, GOYA_TABLE_MAX_KEYS, 0);
 #else
-	t->scan = index_beginscan(t->rel, t->index, GetActiveSnapshot(), 2, 0);
+	t->scan = index_beginscan(t->rel, t->index, GetActiveSnapshot(), GOYA_TABLE_MAX_KEYS, 0);
 #endif
 	MemoryContextSwitchTo(old);
 	if (t->found == NULL)
@@ -377,6 +387,19 @@ goya_table_seek_from(GoyaTable *t, Datum key, Datum from)
 }
 
 bool
+goya_table_find(GoyaTable *t, int n, const Datum *keys)
+{
+	if (t->scan == NULL)
+		start_scan(t);
+	for (int i = t->n_equal; i < n; i++)
+		init_key(t, i, BTEqualStrategyNumber);
+	t->n_equal = n;
+	for (int i = 0; i < n; i++)
+		t->keys[i].sk_argument = keys[i];
+	return seek(t, n);
+}
+
+bool
 goya_table_next(GoyaTable *t)
 {
 	if (!index_getnext_slot(t->scan, ForwardScanDirection, t->found))
@@ -387,7 +410,7 @@ goya_table_next(GoyaTable *t)
 
 /* ----- changing ----- */
 
-bool
+GoyaLockResult
 goya_table_lock(GoyaTable *t, ItemPointer tid)
 {
 	TM_FailureData tmfd;
@@ -398,13 +421,15 @@ goya_table_lock(GoyaTable *t, ItemPointer tid)
 	result = table_tuple_lock(t->rel, tid, GetActiveSnapshot(), t->found, GetCurrentCommandId(true), LockTupleNoKeyExclusive, LockWaitBlock,
 							  TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS | TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &tmfd);
 	if (result == TM_Deleted)
-		return false;
+		return GOYA_LOCK_GONE;
+	if (result == TM_SelfModified || result == TM_Invisible)
+		return GOYA_LOCK_OURS;
 	if (result != TM_Ok)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("a row of table %s changed while it was being locked", RelationGetRelationName(t->rel))));
 	slot_getallattrs(t->found);
-	return true;
+	return GOYA_LOCK_DONE;
 }
 
 TupleTableSlot *

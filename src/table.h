@@ -29,6 +29,7 @@ typedef enum GoyaTableId
 	GOYA_TABLE_NODE_RUNS,
 	GOYA_TABLE_READY,
 	GOYA_TABLE_EVENTS,
+	GOYA_TABLE_EVENT_QUEUE,
 	GOYA_TABLE_HOLDS,
 	GOYA_TABLE_WALLETS,
 	GOYA_TABLE_ENTRIES,
@@ -67,11 +68,16 @@ typedef enum GoyaEventsColumn
 	GOYA_EVENTS_DEPTH, GOYA_EVENTS_CREATED_AT, GOYA_EVENTS_N
 } GoyaEventsColumn;
 
+typedef enum GoyaEventQueueColumn
+{
+	GOYA_EVENT_QUEUE_EVENT_ID, GOYA_EVENT_QUEUE_TENANT_ID, GOYA_EVENT_QUEUE_N
+} GoyaEventQueueColumn;
+
 typedef enum GoyaHoldsColumn
 {
 	GOYA_HOLDS_ID, GOYA_HOLDS_WALLET_ID, GOYA_HOLDS_TENANT_ID, GOYA_HOLDS_TASK_ID, GOYA_HOLDS_REFERENCE, GOYA_HOLDS_CURRENCY,
 	GOYA_HOLDS_AMOUNT, GOYA_HOLDS_CAPTURED, GOYA_HOLDS_POSTED, GOYA_HOLDS_STATUS, GOYA_HOLDS_PRICE_GENERATION, GOYA_HOLDS_CREATED_AT,
-	GOYA_HOLDS_SETTLED_AT, GOYA_HOLDS_N
+	GOYA_HOLDS_SETTLED_AT, GOYA_HOLDS_CAPTURE_SEQ, GOYA_HOLDS_N
 } GoyaHoldsColumn;
 
 typedef enum GoyaWalletsColumn
@@ -96,6 +102,7 @@ typedef enum GoyaUsageColumn
 
 #define GOYA_TABLE_MAX_COLUMNS GOYA_TASKS_N
 #define GOYA_TABLE_MAX_LABELS 12
+#define GOYA_TABLE_MAX_KEYS 4
 
 /* What is known of a table, per process. */
 typedef struct GoyaTableMeta
@@ -121,7 +128,8 @@ typedef struct GoyaTable
 	int			max;
 	Relation	index;			/* of goya_table_seek, when it was used */
 	struct IndexScanDescData *scan;
-	ScanKeyData keys[2];		/* first column = …, second column >= … */
+	ScanKeyData keys[GOYA_TABLE_MAX_KEYS];	/* seek: first column = …, second column >= …; find: all = … */
+	int			n_equal;		/* keys that are set for goya_table_find */
 	TupleTableSlot *found;
 	TupleTableSlot *changed;
 } GoyaTable;
@@ -133,6 +141,7 @@ extern void goya_table_close(GoyaTable *t);
 /* Appending.  The slot is valid until goya_table_append. */
 extern TupleTableSlot *goya_table_row(GoyaTable *t);
 extern void goya_table_append(GoyaTable *t);
+extern void goya_table_flush(GoyaTable *t); /* write what was appended: its values may go */
 
 /*
  * By the key index's first column: the first (or next) row the active snapshot sees, in t->found; false: none.  seek_from: and its second
@@ -142,8 +151,19 @@ extern bool goya_table_seek(GoyaTable *t, Datum key);
 extern bool goya_table_seek_from(GoyaTable *t, Datum key, Datum from);
 extern bool goya_table_next(GoyaTable *t);
 
-/* Lock the row at tid, waiting, in its newest version, into t->found; false: it is gone. */
-extern bool goya_table_lock(GoyaTable *t, ItemPointer tid);
+/* By all columns of the key index (and then by nothing else with this t). */
+extern bool goya_table_find(GoyaTable *t, int n, const Datum *keys);
+
+/*
+ * Lock the row at tid, waiting, in its newest version, into t->found.  OURS: this transaction has changed it since, so it is to be looked
+ * for again with a newer snapshot.
+ */
+typedef enum GoyaLockResult
+{
+	GOYA_LOCK_DONE, GOYA_LOCK_GONE, GOYA_LOCK_OURS
+} GoyaLockResult;
+
+extern GoyaLockResult goya_table_lock(GoyaTable *t, ItemPointer tid);
 
 /* Replace the row at tid, locked by this transaction: row is a copy of it, changed (goya_table_change). */
 extern TupleTableSlot *goya_table_change(GoyaTable *t, HeapTuple old);

@@ -14,6 +14,7 @@
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 
 #include "batch.h"
 #include "json_util.h"
@@ -241,10 +242,25 @@ compare_tasks(const void *a, const void *b)
 	return memcmp(&(*(GoyaTask *const *) a)->id, &(*(GoyaTask *const *) b)->id, UUID_LEN);
 }
 
+/* A node's own SQL may have changed the row (goya.report_progress): then it is another one now. */
+static bool
+lock_row(GoyaTable *t, GoyaTask *task)
+{
+	GoyaLockResult result = goya_table_lock(t, &task->tid);
+
+	if (result == GOYA_LOCK_OURS && goya_table_seek(t, UUIDPGetDatum(&task->id)))
+	{
+		ItemPointerData tid = t->found->tts_tid;
+
+		result = goya_table_lock(t, &tid);
+	}
+	return result == GOYA_LOCK_DONE;
+}
+
 static void
 lock_task(GoyaBatch *b, GoyaTable *t, GoyaTask *task)
 {
-	task->locked = goya_table_lock(t, &task->tid);
+	task->locked = lock_row(t, task);
 	if (!task->locked)
 	{
 		task->runnable = false;
@@ -290,12 +306,14 @@ goya_batch_lock_tasks(GoyaBatch *b)
 		return;
 	qsort(wanted, n, sizeof(GoyaTask *), compare_tasks);
 	goya_store_enter(&scope);
+	PushActiveSnapshot(GetTransactionSnapshot());
 	t = goya_table_open(GOYA_TABLE_TASKS);
 	old = MemoryContextSwitchTo(b->cxt);
 	for (int i = 0; i < n; i++)
 		lock_task(b, t, wanted[i]);
 	MemoryContextSwitchTo(old);
 	goya_table_close(t);
+	PopActiveSnapshot();
 	goya_store_leave(&scope);
 }
 
