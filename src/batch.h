@@ -307,7 +307,9 @@ typedef struct GoyaBatch
 	uint32		wake;			/* GOYA_WAKE_ bits due at commit */
 	Oid			scrub_role;		/* of the last SQL node, to see changes */
 	pg_uuid_t	scrub_tenant;
-	HTAB	   *functions;		/* node_sql.c: calls by node and role */
+	HTAB	   *functions;		/* node_sql.c: calls by function and role, */
+	HTAB	   *node_calls;		/* ... by node and role, */
+	uint64		catalog_generation; /* ... valid until this changes */
 } GoyaBatch;
 
 /* What a finished node run is. */

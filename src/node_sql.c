@@ -45,22 +45,33 @@
 #include "json_util.h"
 #include "shmem.h"
 
-/* A function as a node calls it, kept for the batch as long as nothing it was looked up in changes. */
+/* A function as a role calls it, for one batch. */
 typedef struct FunctionKey
 {
-	const GoyaNode *node;
+	Oid			funcid;
 	Oid			role;
 } FunctionKey;
 
 typedef struct FunctionCall
 {
 	FunctionKey key;
-	uint64		generation;
-	Oid			funcid;
 	Oid			rettype;
 	FmgrInfo	flinfo;
 	FmgrInfo	to_jsonb;		/* when rettype is not jsonb */
 } FunctionCall;
+
+/* What a node's function was found to be, as long as nothing it was looked up in changes. */
+typedef struct NodeKey
+{
+	const GoyaNode *node;
+	Oid			role;
+} NodeKey;
+
+typedef struct NodeCall
+{
+	NodeKey		key;
+	FunctionCall *call;
+} NodeCall;
 
 /* Counts changes of functions, schemas, roles and memberships. */
 static uint64 catalog_generation = 1;
@@ -130,16 +141,10 @@ check_privilege(Oid funcid, Oid role, const char *name)
 		aclcheck_error(acl, OBJECT_FUNCTION, name);
 }
 
-/* Look up, check the role's privilege, prepare.  As the role. */
 static void
 prepare_call(FunctionCall *call, MemoryContext cxt)
 {
-	const char *name = call->key.node->function;
-
-	call->generation = catalog_generation;
-	call->funcid = find_function(name, &call->rettype);
-	check_privilege(call->funcid, call->key.role, name);
-	fmgr_info_cxt(call->funcid, &call->flinfo, cxt);
+	fmgr_info_cxt(call->key.funcid, &call->flinfo, cxt);
 	if (call->rettype != JSONBOID && call->rettype != VOIDOID)
 	{
 		MemoryContext old = MemoryContextSwitchTo(cxt);
@@ -154,45 +159,80 @@ prepare_call(FunctionCall *call, MemoryContext cxt)
 }
 
 static HTAB *
-create_calls(GoyaBatch *b)
+create_table(GoyaBatch *b, const char *name, Size keysize, Size entrysize)
 {
 	HASHCTL		ctl;
 
-	watch_catalogs();
 	memset(&ctl, 0, sizeof(ctl));
-	ctl.keysize = sizeof(FunctionKey);
-	ctl.entrysize = sizeof(FunctionCall);
+	ctl.keysize = keysize;
+	ctl.entrysize = entrysize;
 	ctl.hcxt = b->cxt;
-	return hash_create("goya batch functions", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	return hash_create(name, 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
 static FunctionCall *
-get_call(GoyaBatch *b, const GoyaNode *node, Oid role)
+function_call(GoyaBatch *b, Oid funcid, Oid role, Oid rettype)
 {
-	FunctionKey key;
+	FunctionKey key = {funcid, role};
 	FunctionCall *call;
 	bool		found;
 
-	memset(&key, 0, sizeof(key));
-	key.node = node;
-	key.role = role;
 	if (b->savepoints)
 	{
 		/* After an error the function's own state may be half made: nothing is kept from one call to the next. */
 		call = palloc0(sizeof(FunctionCall));
 		call->key = key;
+		call->rettype = rettype;
 		prepare_call(call, CurrentMemoryContext);
 		return call;
 	}
-	if (b->functions == NULL)
-		b->functions = create_calls(b);
 	call = hash_search(b->functions, &key, HASH_ENTER, &found);
-	if (!found || call->generation != catalog_generation)
+	if (!found)
 	{
 		memset(((char *) call) + sizeof(FunctionKey), 0, sizeof(FunctionCall) - sizeof(FunctionKey));
+		call->rettype = rettype;
 		prepare_call(call, b->cxt);
 	}
 	return call;
+}
+
+/* Look up the node's function and check the role's privilege.  As the role. */
+static FunctionCall *
+look_up_call(GoyaBatch *b, const GoyaNode *node, Oid role)
+{
+	Oid			rettype;
+	Oid			funcid = find_function(node->function, &rettype);
+
+	check_privilege(funcid, role, node->function);
+	return function_call(b, funcid, role, rettype);
+}
+
+static FunctionCall *
+get_call(GoyaBatch *b, const GoyaNode *node, Oid role)
+{
+	NodeKey		key;
+	NodeCall   *entry;
+	bool		found;
+
+	if (b->savepoints)
+		return look_up_call(b, node, role);
+	if (b->functions == NULL || b->catalog_generation != catalog_generation)
+	{
+		watch_catalogs();
+		b->functions = create_table(b, "goya batch functions", sizeof(FunctionKey), sizeof(FunctionCall));
+		b->node_calls = create_table(b, "goya batch node calls", sizeof(NodeKey), sizeof(NodeCall));
+		b->catalog_generation = catalog_generation;
+	}
+	memset(&key, 0, sizeof(key));
+	key.node = node;
+	key.role = role;
+	entry = hash_search(b->node_calls, &key, HASH_ENTER, &found);
+	if (!found)
+	{
+		entry->call = NULL;
+		entry->call = look_up_call(b, node, role);
+	}
+	return entry->call;
 }
 
 /* ----- as whom ----- */
@@ -272,7 +312,7 @@ static Jsonb *
 call_as_owner(const GoyaWork *w, FunctionCall *call, Jsonb *input)
 {
 	GoyaTask   *task = w->task;
-	const GoyaNode *n = call->key.node;
+	const GoyaNode *n = &task->plan->nodes[w->node];
 	Jsonb	   *result;
 
 	goya_executor_show(&task->id, n->key, w->item);
@@ -339,14 +379,14 @@ goya_node_run_sql(GoyaBatch *b, const GoyaWork *w)
 	SetUserIdAndSecContext(task->role, sec_context | SECURITY_LOCAL_USERID_CHANGE);
 	goya_identity_pin(&task->tenant, task->role, &pin);
 	call = get_call(b, n, task->role);
-	lane = choose_lane(b, call->funcid, &here);
+	lane = choose_lane(b, call->key.funcid, &here);
 	if (here)
 	{
 		INSTR_TIME_SET_CURRENT(begin);
 		o.output = call_as_owner(w, call, input);
 		INSTR_TIME_SET_CURRENT(end);
 		INSTR_TIME_SUBTRACT(end, begin);
-		goya_function_measured(call->funcid, INSTR_TIME_GET_MICROSEC(end));
+		goya_function_measured(call->key.funcid, INSTR_TIME_GET_MICROSEC(end));
 	}
 	goya_identity_unpin();
 	AtEOXact_GUC(false, guc_level);
