@@ -33,7 +33,7 @@ CREATE TABLE goya.tasks (
     parent_item integer,
     trigger_id  uuid,
     trigger     jsonb,                             -- what the trigger saw: {"kind","slot","event"…}
-    trace_id    text NOT NULL,
+    trace_id    text COLLATE "C" NOT NULL,
     idempotency_key text,
     max_cost    bigint,                            -- nano-units of the wallet's currency
     hold_id     uuid,
@@ -51,7 +51,7 @@ CREATE INDEX tasks_trace_idx ON goya.tasks (trace_id, id);
 
 CREATE TABLE goya.node_runs (
     task_id     uuid NOT NULL,
-    node        text NOT NULL,                     -- key of the node; of a map's body: its own key, item = index
+    node        text COLLATE "C" NOT NULL,         -- key of the node; of a map's body: its own key, item = index
     item        integer NOT NULL DEFAULT 0,
     attempt     smallint NOT NULL DEFAULT 1,
     tenant_id   uuid NOT NULL,
@@ -78,7 +78,7 @@ CREATE TABLE goya_private.task_log (
     seq         integer NOT NULL,
     tenant_id   uuid NOT NULL,
     type        text NOT NULL,
-    node        text,
+    node        text COLLATE "C",
     item        integer,
     attempt     smallint,
     data        jsonb,
@@ -90,7 +90,7 @@ CREATE TABLE goya.artifacts (
     id          uuid PRIMARY KEY DEFAULT goya.new_id(),
     tenant_id   uuid NOT NULL,
     task_id     uuid NOT NULL,
-    node        text NOT NULL,
+    node        text COLLATE "C" NOT NULL,
     item        integer NOT NULL DEFAULT 0,
     type        goya.artifact_type NOT NULL,
     name        text NOT NULL DEFAULT '',
@@ -107,7 +107,7 @@ CREATE INDEX artifacts_tenant_idx ON goya.artifacts (tenant_id, id);
 
 CREATE TABLE goya.approvals (
     task_id     uuid NOT NULL,
-    node        text NOT NULL,
+    node        text COLLATE "C" NOT NULL,
     item        integer NOT NULL DEFAULT 0,
     attempt     smallint NOT NULL DEFAULT 1,
     tenant_id   uuid NOT NULL,
@@ -135,7 +135,7 @@ CREATE TABLE goya.context_patches (
     task_id     uuid NOT NULL,
     version     integer NOT NULL,                  -- the version this patch makes
     tenant_id   uuid NOT NULL,
-    node        text,                              -- who wrote it; null: from outside
+    node        text COLLATE "C",                  -- who wrote it; null: from outside
     item        integer,
     diff        jsonb NOT NULL,                    -- {"set": {"shared": {…}, "vars": {…}}, "unset": ["shared.k", …]}
     created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
