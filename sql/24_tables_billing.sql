@@ -4,6 +4,8 @@
 -- A task's hold row is its escrow: captures of node runs touch only the hold row (captured += cost), in the node's own
 -- transaction; the wallet row is touched when a task starts (hold) and when it settles (one capture entry, one release), last
 -- in lock order. hold.posted is what has already left wallet.frozen; wallet.frozen = sum(amount - posted) of open holds.
+-- A task's hold has the task's id. No index on what changes in a hold, so that its one or two updates stay HOT.
+-- Rows of these tables are written by src/escrow.c and src/usage.c too: a column there is a column here.
 
 CREATE TABLE goya.wallets (
     id          uuid PRIMARY KEY DEFAULT goya.new_id(),
@@ -18,7 +20,7 @@ CREATE TABLE goya.wallets (
 COMMENT ON TABLE goya.wallets IS 'One wallet per tenant: balance and frozen, in nano-units (10^-9) of its currency; never negative.';
 
 CREATE TABLE goya.wallet_entries (
-    id          uuid PRIMARY KEY DEFAULT goya.new_id(),
+    id          uuid NOT NULL DEFAULT goya.new_id(),
     wallet_id   uuid NOT NULL,
     seq         bigint NOT NULL,                   -- 1, 2, 3 … in a wallet: the order in which money moved
     tenant_id   uuid NOT NULL,
@@ -32,18 +34,19 @@ CREATE TABLE goya.wallet_entries (
     task_id     uuid,
     capture_id  uuid,                              -- refund: the capture it gives back
     note        text,
-    created_at  timestamptz NOT NULL DEFAULT clock_timestamp()
+    created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (tenant_id, seq)                   -- a tenant has one wallet
 );
 COMMENT ON TABLE goya.wallet_entries IS 'Ledger of a wallet, append-only; the sum of amounts is balance + frozen.';
-CREATE UNIQUE INDEX wallet_entries_wallet_idx ON goya.wallet_entries (wallet_id, seq);
-CREATE INDEX wallet_entries_task_idx ON goya.wallet_entries (task_id) WHERE task_id IS NOT NULL;
+CREATE INDEX wallet_entries_id_idx ON goya.wallet_entries (id) WHERE task_id IS NULL;    -- those of people's operations
 
 CREATE TABLE goya.holds (
     id          uuid PRIMARY KEY DEFAULT goya.new_id(),
     wallet_id   uuid NOT NULL,
     tenant_id   uuid NOT NULL,
-    task_id     uuid,                              -- escrow of a task, or null for a hold made by hand
+    task_id     uuid CHECK (task_id = id),         -- escrow of a task, or null for a hold made by hand
     reference   text NOT NULL,
+    currency    text NOT NULL,                     -- the wallet's, which cannot change any more
     amount      bigint NOT NULL CHECK (amount >= 0),
     captured    bigint NOT NULL DEFAULT 0,
     posted      bigint NOT NULL DEFAULT 0,         -- part of captured (and released) that has left wallet.frozen
@@ -51,12 +54,12 @@ CREATE TABLE goya.holds (
     price_generation bigint,                       -- task: the newest generation of prices when it started; later ones are not for it
     created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     settled_at  timestamptz,
-    CHECK (captured >= 0 AND captured <= amount), CHECK (posted >= 0 AND posted <= amount),
-    UNIQUE (tenant_id, reference)
-) WITH (fillfactor = 50);
+    capture_seq bigint,                            -- task: number of the ledger entry that took what was captured
+    CHECK (captured >= 0 AND captured <= amount), CHECK (posted >= 0 AND posted <= amount)
+) WITH (fillfactor = 40);
 COMMENT ON TABLE goya.holds IS 'Money set aside: for a task until it settles, or by goya.hold until captured or released.';
-CREATE INDEX holds_task_idx ON goya.holds (task_id) WHERE task_id IS NOT NULL;
-CREATE INDEX holds_open_idx ON goya.holds (wallet_id) WHERE status = 'open';
+CREATE INDEX holds_tenant_idx ON goya.holds (tenant_id, id);
+CREATE UNIQUE INDEX holds_reference_idx ON goya.holds (tenant_id, reference) WHERE task_id IS NULL;
 
 CREATE TABLE goya.prices (
     id          uuid PRIMARY KEY DEFAULT goya.new_id(),
@@ -75,7 +78,7 @@ COMMENT ON TABLE goya.prices IS 'Prices by name and unit with an effective date;
 
 CREATE TABLE goya.usage_records (
     task_id     uuid NOT NULL,
-    node        text NOT NULL,
+    node        text COLLATE "C" NOT NULL,
     item        integer NOT NULL,
     attempt     smallint NOT NULL,
     line        smallint NOT NULL DEFAULT 1,       -- one node run may use several units
@@ -90,10 +93,9 @@ CREATE TABLE goya.usage_records (
     trace_id    text,
     details     jsonb,                             -- provider, model, tokens …
     created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
-    PRIMARY KEY (task_id, node, item, attempt, line)     -- the derived idempotency reference of the capture
+    PRIMARY KEY (tenant_id, task_id, node, item, attempt, line)     -- the idempotency reference of the capture
 );
 COMMENT ON TABLE goya.usage_records IS 'What each node run used and what it cost; captured from the task''s hold in the same transaction.';
-CREATE INDEX usage_records_tenant_idx ON goya.usage_records (tenant_id, task_id);
 
 -- Operation ids of hold, capture, release, refund, top_up: same reference and request, same result.
 CREATE TABLE goya_private.billing_references (

@@ -39,6 +39,12 @@ BEGIN
 END;
 $$;
 
+-- Tells every process to read prices again, also when a restore writes them.
+CREATE FUNCTION goya_private.prices_changed() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME', 'goya_prices_changed_sql';
+CREATE TRIGGER prices_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON goya.prices
+    FOR EACH STATEMENT EXECUTE FUNCTION goya_private.prices_changed();
+ALTER TABLE goya.prices ENABLE ALWAYS TRIGGER prices_changed;
+
 -- ---- Shared by what people call ----
 
 -- The tenant an operation is for: the caller's own, or, for administrators, the one named.
@@ -148,7 +154,7 @@ BEGIN
         RETURN wallet;
     END IF;
     UPDATE goya.wallets w SET currency = open_wallet.currency
-    WHERE w.id = wallet.id AND w.last_seq = 0 AND NOT EXISTS (SELECT FROM goya.holds h WHERE h.wallet_id = w.id)
+    WHERE w.id = wallet.id AND w.last_seq = 0 AND NOT EXISTS (SELECT FROM goya.holds h WHERE h.tenant_id = w.tenant_id)
     RETURNING w.* INTO wallet;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'the wallet has another currency',
@@ -174,7 +180,7 @@ BEGIN
     earlier := goya_private.claim_reference(owner, reference,
         jsonb_build_object('operation', kind, 'amount', amount, 'currency', currency, 'note', note), jsonb_build_object('entry', entry_id));
     IF earlier IS NOT NULL THEN
-        SELECT e.* INTO STRICT entry FROM goya.wallet_entries e WHERE e.id = (earlier ->> 'entry')::uuid;
+        SELECT e.* INTO STRICT entry FROM goya.wallet_entries e WHERE e.id = (earlier ->> 'entry')::uuid AND e.task_id IS NULL;
         RETURN entry;
     END IF;
     PERFORM goya_private.open_wallet(owner, currency);
@@ -211,6 +217,7 @@ DECLARE
     owner uuid := goya_private.require_writer();
     hold_id uuid := goya.new_id();
     wallet_id uuid;
+    currency text;
     earlier jsonb;
     result goya.holds;
 BEGIN
@@ -218,10 +225,10 @@ BEGIN
     earlier := goya_private.claim_reference(owner, reference,
         jsonb_build_object('operation', 'hold', 'amount', amount, 'note', note), jsonb_build_object('hold', hold_id));
     IF earlier IS NULL THEN
-        SELECT w.id INTO wallet_id FROM goya.wallets w WHERE w.tenant_id = owner;
+        SELECT w.id, w.currency INTO wallet_id, currency FROM goya.wallets w WHERE w.tenant_id = owner;
         -- Without a wallet post_entry is what refuses; the hold then goes with it.
-        INSERT INTO goya.holds (id, wallet_id, tenant_id, reference, amount)
-        VALUES (hold_id, coalesce(wallet_id, owner), owner, hold.reference, hold.amount) RETURNING * INTO result;
+        INSERT INTO goya.holds (id, wallet_id, tenant_id, reference, currency, amount)
+        VALUES (hold_id, coalesce(wallet_id, owner), owner, hold.reference, coalesce(currency, 'USD'), hold.amount) RETURNING * INTO result;
         PERFORM goya_private.post_entry(goya.new_id(), owner, 'hold', -amount, amount, reference, note, hold_id);
         RETURN result;
     END IF;
@@ -244,10 +251,11 @@ DECLARE
     result goya.holds;
 BEGIN
     SELECT h.* INTO result FROM goya.holds h
-    WHERE h.tenant_id = lock_hold.tenant_id AND h.reference = lock_hold.reference FOR NO KEY UPDATE;
-    IF NOT FOUND THEN
+    WHERE h.tenant_id = lock_hold.tenant_id AND h.reference = lock_hold.reference AND h.task_id IS NULL FOR NO KEY UPDATE;
+    IF NOT FOUND AND NOT EXISTS (SELECT FROM goya.holds h WHERE h.tenant_id = lock_hold.tenant_id AND h.id =
+                                 substring(lock_hold.reference FROM '^task:([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$')::uuid) THEN
         PERFORM goya_private.not_found('hold', lock_hold.reference, 'SELECT reference FROM goya.holds lists them.');
-    ELSIF result.task_id IS NOT NULL THEN
+    ELSIF result.id IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = '55000', MESSAGE = 'the hold belongs to a task',
             DETAIL = 'Holds of tasks are captured by their node runs and settled when the task ends.',
             HINT = 'To end a task early use goya.cancel; to give money back use goya.refund.';
@@ -274,7 +282,7 @@ BEGIN
     earlier := goya_private.claim_reference(owner, reference,
         jsonb_build_object('operation', 'capture', 'hold', hold_reference, 'amount', amount, 'note', note), jsonb_build_object('entry', entry_id));
     IF earlier IS NOT NULL THEN
-        SELECT e.* INTO STRICT entry FROM goya.wallet_entries e WHERE e.id = (earlier ->> 'entry')::uuid;
+        SELECT e.* INTO STRICT entry FROM goya.wallet_entries e WHERE e.id = (earlier ->> 'entry')::uuid AND e.task_id IS NULL;
         RETURN entry;
     END IF;
     held := goya_private.lock_hold(owner, hold_reference);
@@ -311,7 +319,7 @@ BEGIN
     earlier := goya_private.claim_reference(owner, reference,
         jsonb_build_object('operation', 'release', 'hold', hold_reference), jsonb_build_object('entry', entry_id));
     IF earlier IS NOT NULL THEN
-        SELECT e.* INTO STRICT entry FROM goya.wallet_entries e WHERE e.id = (earlier ->> 'entry')::uuid;
+        SELECT e.* INTO STRICT entry FROM goya.wallet_entries e WHERE e.id = (earlier ->> 'entry')::uuid AND e.task_id IS NULL;
         RETURN entry;
     END IF;
     held := goya_private.lock_hold(owner, hold_reference);
@@ -334,10 +342,10 @@ DECLARE
     result goya.wallet_entries;
 BEGIN
     IF task IS NOT NULL THEN
-        SELECT e.* INTO result FROM goya.wallet_entries e
-        WHERE e.task_id = task::uuid AND e.kind = 'capture' AND e.tenant_id = find_capture.tenant_id;
+        SELECT e.* INTO result FROM goya.holds h JOIN goya.wallet_entries e ON e.tenant_id = h.tenant_id AND e.seq = h.capture_seq
+        WHERE h.id = task::uuid AND h.tenant_id = find_capture.tenant_id;
     ELSE
-        SELECT e.* INTO result FROM goya_private.billing_references r JOIN goya.wallet_entries e ON e.id = (r.result ->> 'entry')::uuid
+        SELECT e.* INTO result FROM goya_private.billing_references r JOIN goya.wallet_entries e ON e.id = (r.result ->> 'entry')::uuid AND e.task_id IS NULL
         WHERE r.tenant_id = find_capture.tenant_id AND r.reference = find_capture.reference AND e.kind = 'capture';
     END IF;
     IF result.id IS NULL THEN
@@ -370,7 +378,7 @@ BEGIN
     earlier := goya_private.claim_reference(owner, reference,
         jsonb_build_object('operation', 'refund', 'of', entry_reference, 'amount', amount, 'note', note), jsonb_build_object('entry', entry_id));
     IF earlier IS NOT NULL THEN
-        SELECT e.* INTO STRICT entry FROM goya.wallet_entries e WHERE e.id = (earlier ->> 'entry')::uuid;
+        SELECT e.* INTO STRICT entry FROM goya.wallet_entries e WHERE e.id = (earlier ->> 'entry')::uuid AND e.task_id IS NULL;
         RETURN entry;
     END IF;
     captured := goya_private.find_capture(owner, entry_reference);

@@ -24,8 +24,8 @@ CREATE VIEW goya.wallet_summary WITH (security_invoker = true) AS
                coalesce(-sum(x.amount) FILTER (WHERE x.kind = 'capture'), 0) AS captured,
                coalesce(sum(x.amount) FILTER (WHERE x.kind = 'refund'), 0) AS refunded,
                count(*) AS entries, max(x.created_at) AS last_entry_at
-        FROM goya.wallet_entries x WHERE x.wallet_id = w.id) e
-    CROSS JOIN LATERAL (SELECT count(*) AS open_holds FROM goya.holds x WHERE x.wallet_id = w.id AND x.status = 'open') h;
+        FROM goya.wallet_entries x WHERE x.tenant_id = w.tenant_id) e
+    CROSS JOIN LATERAL (SELECT count(*) AS open_holds FROM goya.holds x WHERE x.tenant_id = w.tenant_id AND x.status = 'open') h;
 COMMENT ON VIEW goya.wallet_summary IS
 'Wallets with totals by kind of entry, in nano-units.
 balance + frozen = topped_up + granted + refunded - captured. What running tasks have used so far is captured when they end; goya.holds has it now.';
@@ -97,6 +97,11 @@ CREATE FUNCTION goya_private.check_billing(OUT code text, OUT detail text) RETUR
         WHERE coalesce(b.held, 0) <> h.amount
               OR coalesce(b.captured, 0) <> CASE WHEN h.status = 'settled' THEN h.captured ELSE h.posted END
               OR coalesce(b.released, 0) <> CASE WHEN h.status = 'settled' THEN h.amount - h.captured ELSE 0 END
+        UNION ALL
+        SELECT 'hold_capture', format('Hold %s names entry %s as its capture; that is %s.', h.id, h.capture_seq, coalesce(l.reference, 'not there'))
+        FROM goya.holds h LEFT JOIN ledger l ON l.tenant_id = h.tenant_id AND l.seq = h.capture_seq
+        WHERE h.task_id IS NOT NULL AND h.status = 'settled' AND h.captured > 0
+              AND (l.hold_id IS DISTINCT FROM h.id OR l.kind <> 'capture' OR l.amount <> -h.captured)
         UNION ALL
         SELECT 'hold_open', format('Task %s is %s and its hold %s is open.', t.id, t.status, h.id)
         FROM goya.holds h JOIN goya.tasks t ON t.id = h.task_id

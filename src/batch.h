@@ -271,6 +271,7 @@ typedef struct GoyaBatch
 	bool		savepoints;
 	bool		single;			/* one node, no inline successors: its errors at commit are its own */
 	bool		in_engine;
+	int			max_calls;		/* engine: room for so many; others go back to the queue */
 	int			epoch;			/* engine: of this start */
 	TimestampTz now;			/* start of the batch */
 	TimestampTz deadline;

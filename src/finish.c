@@ -207,7 +207,6 @@ static void
 succeed_tasks(GoyaBatch *b)
 {
 	static const Oid column[] = {UUIDOID};
-	GoyaRows   *settle = goya_rows_create(1, column);
 	GoyaRows   *forget = goya_rows_create(1, column);
 	List	   *completed = NIL;
 
@@ -218,8 +217,6 @@ succeed_tasks(GoyaBatch *b)
 		if (t->end != GOYA_END_SUCCEEDED)
 			continue;
 		completed = lappend(completed, t);
-		if (t->has_hold)
-			put_id(settle, t);
 		if (leaves_counters(t->plan))
 			put_id(forget, t);
 		if (t->has_parent)
@@ -228,8 +225,7 @@ succeed_tasks(GoyaBatch *b)
 	if (forget->n > 0)
 		goya_rows_run(GOYA_STMT_FORGET_TASKS, forget);
 	goya_completion_publish(completed);
-	if (settle->n > 0)
-		goya_rows_run(GOYA_STMT_SETTLE, settle);
+	goya_usage_settle(b);
 }
 
 static void

@@ -104,18 +104,30 @@ static const StatementText statements[GOYA_N_STATEMENTS] = {
 	[GOYA_STMT_FORGET_TASKS] = {
 		"WITH j AS (DELETE FROM goya_private.joins WHERE task_id = ANY ($1)) DELETE FROM goya_private.maps WHERE task_id = ANY ($1)",
 	1, {UUIDARRAYOID}},
-	[GOYA_STMT_RECORD_USAGE] = {
-		"SELECT ordinal, cost FROM goya_private.record_usage($1, $2, $3, $4, $5, $6)",
-	6, {UUIDARRAYOID, TEXTARRAYOID, INT4ARRAYOID, INT2ARRAYOID, TEXTARRAYOID, JSONBARRAYOID}},
-	[GOYA_STMT_SETTLE] = {"SELECT goya_private.settle_tasks($1)", 1, {UUIDARRAYOID}},
+	[GOYA_STMT_EXTEND_HOLDS] = {"SELECT goya_private.extend_holds($1, $2)", 2, {UUIDARRAYOID, INT8ARRAYOID}},
+	[GOYA_STMT_CHARGED] = {
+		"SELECT t.tenant_id, t.created_at, t.trace_id, (SELECT sum(x.cost)::bigint FROM goya.usage_records x WHERE x.tenant_id = t.tenant_id"
+		" AND x.task_id = u.task_id AND x.node = u.node AND x.item = u.item AND x.attempt = u.attempt)"
+		" FROM unnest($1, $2, $3, $4) WITH ORDINALITY AS u(task_id, node, item, attempt, ordinal) LEFT JOIN goya.tasks t ON t.id = u.task_id"
+		" ORDER BY u.ordinal",
+	4, {UUIDARRAYOID, TEXTARRAYOID, INT4ARRAYOID, INT2ARRAYOID}},
+	[GOYA_STMT_OPEN_WALLET] = {"SELECT goya_private.open_wallet($1, NULL)", 1, {UUIDOID}},
+	[GOYA_STMT_PRICES] = {
+		"SELECT p.unit, p.tenant_id IS NOT NULL, p.amount, p.per_units, p.effective_at, p.generation FROM goya.prices p"
+		" WHERE (p.tenant_id = $1 OR p.tenant_id IS NULL) AND p.currency = $2 AND p.name = $3"
+		" ORDER BY p.unit, p.tenant_id IS NULL, p.effective_at DESC",
+	3, {UUIDOID, TEXTOID, TEXTOID}},
+	[GOYA_STMT_PRICES_NEWEST] = {
+		"SELECT coalesce(max(p.generation), 0), min(p.effective_at) FILTER (WHERE p.effective_at > pg_catalog.clock_timestamp())"
+		" FROM goya.prices p", 0, {0}},
 	[GOYA_STMT_STORE_ARTIFACTS] = {"SELECT goya_private.store_artifacts($1)", 1, {JSONBOID}},
 	[GOYA_STMT_APPLY_CONTEXT] = {
 		"SELECT goya_private.apply_context($1, $2, $3, $4, $5)", 5, {UUIDOID, TEXTOID, INT4OID, JSONBOID, JSONBOID}},
 	[GOYA_STMT_OPEN_RUNS] = {
 		"SELECT u.ordinal::int, n.status::text, n.epoch, n.started_at, n.attempt, n.item"
 		" FROM unnest($1, $2, $3, $4) WITH ORDINALITY AS u(task_id, node, item, attempt, ordinal)"
-		" JOIN goya.node_runs n ON n.task_id = u.task_id AND n.node = u.node AND (u.item IS NULL OR n.item = u.item)"
-		" WHERE n.status IN ('waiting', 'running') AND (u.attempt IS NULL OR n.attempt = u.attempt) ORDER BY u.ordinal, n.item",
+		" JOIN goya.node_runs n ON n.task_id = u.task_id AND n.node = u.node AND n.item BETWEEN coalesce(u.item, 0) AND coalesce(u.item, 2147483647)"
+		" WHERE n.status IN ('waiting', 'running') AND n.attempt BETWEEN coalesce(u.attempt, 0::int2) AND coalesce(u.attempt, 32767::int2) ORDER BY u.ordinal, n.item",
 	4, {UUIDARRAYOID, TEXTARRAYOID, INT4ARRAYOID, INT2ARRAYOID}},
 	[GOYA_STMT_TAKE_SIGNAL] = {
 		"UPDATE goya_private.signals SET consumed_by = $3 WHERE id = (SELECT id FROM goya_private.signals"
@@ -170,15 +182,13 @@ static const StatementText statements[GOYA_N_STATEMENTS] = {
 		"SELECT goya_private.process_cancels($1), (SELECT count(*) FROM goya_private.cancel_requests)::int", 1, {INT4OID}},
 	[GOYA_STMT_HAS_WORK] = {
 		"SELECT EXISTS (SELECT FROM goya_private.ready WHERE lane = 0), EXISTS (SELECT FROM goya_private.ready WHERE lane = 1),"
-		" EXISTS (SELECT FROM goya_private.ready WHERE lane = 2), EXISTS (SELECT FROM goya_private.ready WHERE lane = 3)", 0, {0}},
+		" EXISTS (SELECT FROM goya_private.ready WHERE lane = 2), EXISTS (SELECT FROM goya_private.ready WHERE lane = 3),"
+		" EXISTS (SELECT FROM goya_private.cancel_requests), EXISTS (SELECT FROM goya_private.event_queue),"
+		" EXISTS (SELECT FROM goya_private.timers WHERE due <= pg_catalog.clock_timestamp()),"
+		" EXISTS (SELECT FROM goya_private.live_triggers l WHERE CASE l.kind WHEN 'interval' THEN l.next_due <= pg_catalog.clock_timestamp()"
+		"  WHEN 'cron' THEN l.missed <> 'skip' AND l.next_due <= pg_catalog.clock_timestamp() - '91 s'::interval END)", 0, {0}},
 	[GOYA_STMT_LOAD_REVISION] = {
 		"SELECT resolved, xmin FROM goya.workflow_revisions WHERE workflow_id = $1 AND revision = $2", 2, {UUIDOID, INT4OID}},
-	[GOYA_STMT_FIND_WORKFLOW] = {
-		"SELECT id, enabled, revision, visibility::text, owner_role::text, visible_roles::text[] FROM goya.workflows WHERE tenant_id = $1 AND name = $2",
-	2, {UUIDOID, TEXTOID}},
-	[GOYA_STMT_FIND_WORKFLOW_ID] = {
-		"SELECT id, enabled, revision, visibility::text, owner_role::text, visible_roles::text[] FROM goya.workflows WHERE tenant_id = $1 AND id = $2",
-	2, {UUIDOID, UUIDOID}},
 	[GOYA_STMT_START_EPOCH] = {
 		/* Newer than every start it knows of, those of the database it was copied from too.  No upsert: see replace_first_row. */
 		"WITH newest AS (SELECT coalesce(max(epoch), 0) + 1 AS epoch FROM goya_private.engine),"
@@ -199,26 +209,28 @@ static const StatementText statements[GOYA_N_STATEMENTS] = {
 	4, {UUIDARRAYOID, TEXTARRAYOID, INT4ARRAYOID, INT2ARRAYOID}},
 	[GOYA_STMT_CHANNELS] = {"SELECT goya_private.notify_channels()", 0, {0}},
 	[GOYA_STMT_FIRE_CHANNEL] = {"SELECT goya_private.fire_channel($1, $2)", 2, {TEXTOID, TEXTOID}},
-	[GOYA_STMT_INSERT_TASK] = {
-		"INSERT INTO goya.tasks (id, tenant_id, workflow_id, revision, run_as, created_by, priority, depth, active, input, asset_id,"
-		" parent_task_id, parent_node, parent_item, trigger_id, trigger, trace_id, idempotency_key, max_cost, hold_id, run_at)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 1, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
-		20, {UUIDOID, UUIDOID, UUIDOID, INT4OID, NAMEOID, TEXTOID, INT2OID, INT2OID, JSONBOID, UUIDOID, UUIDOID, INT4OID, INT4OID, UUIDOID,
-	JSONBOID, TEXTOID, TEXTOID, INT8OID, UUIDOID, TIMESTAMPTZOID}},
-	[GOYA_STMT_IS_AUTHENTICATOR] = {"SELECT FROM goya_private.authenticators WHERE role_name = $1", 1, {NAMEOID}},
-	[GOYA_STMT_TENANT_BY_NAME] = {"SELECT id, status FROM goya.tenants WHERE name = $1", 1, {TEXTOID}},
-	[GOYA_STMT_TENANT_OF_MEMBER] = {
-		"SELECT t.id, t.status FROM goya.members m JOIN goya.tenants t ON t.id = m.tenant_id WHERE m.role_name = $1", 1, {NAMEOID}},
 	[GOYA_STMT_INSERT_KEY] = {
 		"INSERT INTO goya_private.idempotency_keys (tenant_id, key, request_hash, task_id) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING RETURNING task_id",
 	4, {UUIDOID, TEXTOID, BYTEAOID, UUIDOID}},
 	[GOYA_STMT_FIND_KEY] = {
 		"SELECT task_id, request_hash = $3 FROM goya_private.idempotency_keys WHERE tenant_id = $1 AND key = $2", 3, {UUIDOID, TEXTOID, BYTEAOID}},
+	[GOYA_STMT_INSERT_KEYS] = {
+		/* In one order everywhere, so that two loads of the same keys do not deadlock. */
+		"INSERT INTO goya_private.idempotency_keys (tenant_id, key, request_hash, task_id)"
+		" SELECT u.tenant_id, u.key, u.hash, u.id FROM unnest($1, $2, $3, $4, $5) AS u(place, tenant_id, key, hash, id)"
+		" ORDER BY u.key COLLATE \"C\", u.place ON CONFLICT DO NOTHING",
+	5, {INT4ARRAYOID, UUIDARRAYOID, TEXTARRAYOID, BYTEAARRAYOID, UUIDARRAYOID}},
+	[GOYA_STMT_FIND_KEYS] = {
+		"SELECT u.place, k.task_id, k.request_hash = u.hash FROM unnest($1, $2, $3, $4, $5) AS u(place, tenant_id, key, hash, id)"
+		" JOIN goya_private.idempotency_keys k ON k.tenant_id = u.tenant_id AND k.key = u.key",
+	5, {INT4ARRAYOID, UUIDARRAYOID, TEXTARRAYOID, BYTEAARRAYOID, UUIDARRAYOID}},
 	[GOYA_STMT_INIT_CONTEXT] = {
 		"SELECT goya_private.init_context($1, $2, $3, $4)", 4, {UUIDOID, UUIDOID, JSONBOID, JSONBOID}},
 	[GOYA_STMT_QUOTE] = {
 		"SELECT goya_private.quote_resolved($1, $2, pg_catalog.clock_timestamp())", 2, {UUIDOID, JSONBOID}},
-	[GOYA_STMT_HOLD] = {"SELECT goya_private.hold_for_task($1, $2, $3)", 3, {UUIDOID, UUIDOID, INT8OID}},
+	[GOYA_STMT_MISSING_ASSET] = {
+		"SELECT u.id FROM unnest($1) AS u(id) WHERE u.id IS NOT NULL"
+		" AND NOT EXISTS (SELECT FROM goya.assets a WHERE a.id = u.id AND a.tenant_id = $2) LIMIT 1", 2, {UUIDARRAYOID, UUIDOID}},
 	[GOYA_STMT_ASSET_EXISTS] = {"SELECT FROM goya.assets WHERE id = $1 AND tenant_id = $2", 2, {UUIDOID, UUIDOID}},
 };
 

@@ -112,6 +112,9 @@ typedef struct GoyaTableMeta
 	Oid			keyid;			/* the index that goya_table_seek uses; InvalidOid: none */
 	AttrNumber	att[GOYA_TABLE_MAX_COLUMNS];
 	Oid			labels[GOYA_TABLE_MAX_LABELS];	/* of the type of its status */
+	ExprState **checks;			/* NULL: none */
+	MemoryContext cxt;			/* of checks */
+	uint32		used;			/* the transaction that opened it last */
 } GoyaTableMeta;
 
 typedef struct GoyaTable
@@ -133,6 +136,9 @@ typedef struct GoyaTable
 	TupleTableSlot *found;
 	TupleTableSlot *changed;
 } GoyaTable;
+
+/* table_meta.c */
+extern GoyaTableMeta *goya_table_meta(GoyaTableId id, Relation *rel);
 
 /* In a transaction with an active snapshot.  The table lives in the current memory context, until close or the transaction's abort. */
 extern GoyaTable *goya_table_open(GoyaTableId id);

@@ -7,7 +7,7 @@
 BEGIN;
 SET LOCAL search_path = public, pg_catalog;
 SET client_min_messages = warning;
-SELECT plan(156);
+SELECT plan(160);
 
 CREATE ROLE bill_ada; CREATE ROLE bill_bob; CREATE ROLE bill_boss; CREATE ROLE bill_reader; CREATE ROLE bill_admin;
 GRANT goya_user TO bill_ada, bill_bob, bill_boss;
@@ -303,6 +303,17 @@ SELECT cmp_ok(current_setting('bill.done')::integer, '>', 200, 'many random oper
 SELECT cmp_ok(current_setting('bill.refused')::integer, '>', 50, 'and many refused');
 SELECT is_empty('SELECT * FROM goya_private.check_billing()', 'the books are right after all of them');
 
+-- Prices are kept in memory: one that is rolled back is forgotten, one that is set is seen.
+CREATE FUNCTION pg_temp.set_and_charge() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM goya.set_price('frame', 9, tenant => 'bill-acme');
+    RAISE EXCEPTION 'charged %', pg_temp.use(pg_temp.make_task('bill-acme', 0), 'new', 'frame');
+END;
+$$;
+SELECT is(pg_temp.use(pg_temp.make_task('bill-acme', 0), 'before', 'frame'), 4::bigint, 'a price');
+SELECT throws_ok('SELECT pg_temp.set_and_charge()', 'P0001', 'charged 9', 'another one is used at once');
+SELECT is(pg_temp.use(pg_temp.make_task('bill-acme', 0), 'after', 'frame'), 4::bigint, 'and rolled back it is not');
+
 -- The check itself is checked: each kind of damage is found.
 CREATE FUNCTION pg_temp.codes(damage text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
@@ -322,6 +333,8 @@ SELECT is(pg_temp.codes($$UPDATE goya.wallets SET balance = balance + 1, frozen 
 SELECT is(pg_temp.codes($$DELETE FROM goya.wallet_entries WHERE seq = 2 AND tenant_id = pg_temp.tenant('bill-acme')$$), 'ledger_missing ledger_order wallet_total', 'an entry that is gone');
 SELECT is(pg_temp.codes($$UPDATE goya.wallet_entries SET balance_after = balance_after + 1, frozen_after = frozen_after - 1 WHERE seq = 30$$), 'ledger_order', 'an entry that was changed');
 SELECT is(pg_temp.codes($$DELETE FROM goya.usage_records WHERE node = 'n2'$$), 'hold_usage', 'a usage record that is gone');
+SELECT is(pg_temp.codes($$UPDATE goya.holds SET capture_seq = capture_seq + 1 WHERE id = (SELECT id FROM goya.holds
+    WHERE status = 'settled' AND capture_seq IS NOT NULL LIMIT 1)$$), 'hold_capture', 'a hold that names another capture');
 SELECT is(pg_temp.codes($$UPDATE goya.holds SET status = 'open' WHERE id = (SELECT id FROM goya.holds
     WHERE task_id IS NOT NULL AND captured > 0 AND captured < amount AND status = 'settled' LIMIT 1)$$), 'hold_entries hold_posted', 'a hold opened again');
 SELECT is(pg_temp.codes($$UPDATE goya.tasks SET status = 'failed' WHERE id = (SELECT task_id FROM goya.holds WHERE task_id IS NOT NULL AND status = 'open' LIMIT 1)$$),
