@@ -37,19 +37,20 @@ CREATE INDEX assets_metadata_idx ON goya.assets USING gin (metadata jsonb_path_o
 CREATE INDEX assets_tags_idx ON goya.assets USING gin (tags);
 
 CREATE TABLE goya.events (
-    id          uuid PRIMARY KEY DEFAULT goya.new_id(),
+    id          uuid NOT NULL DEFAULT goya.new_id(),
     tenant_id   uuid NOT NULL,
     type        text NOT NULL,                     -- asset_new, asset_done, task_completed, workflow_published …
     subject_id  uuid,                              -- asset, task or workflow
     data        jsonb NOT NULL DEFAULT '{}',
     task_id     uuid,                              -- the task whose output caused it, if any
     depth       smallint NOT NULL DEFAULT 0,
-    created_at  timestamptz NOT NULL DEFAULT clock_timestamp()
+    created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (tenant_id, id)                    -- the only index: every insert of an asset and every end of a task pays for it
 );
 COMMENT ON TABLE goya.events IS 'Domain events, append-only, each published exactly once in the transaction that caused it.';
-CREATE INDEX events_tenant_idx ON goya.events (tenant_id, id);
 
 -- Events some enabled trigger wants, until the engine has turned them into tasks.
 CREATE TABLE goya_private.event_queue (
-    event_id    uuid PRIMARY KEY
+    event_id    uuid PRIMARY KEY,
+    tenant_id   uuid NOT NULL
 );

@@ -23,6 +23,35 @@ CREATE FUNCTION goya.is_admin() RETURNS boolean
 COMMENT ON FUNCTION goya.is_admin() IS
 'Tells whether the caller is a platform administrator: a superuser or a member of goya_admin. False inside tasks.';
 
+-- Is the caller a member of its tenant with access reader?
+CREATE FUNCTION goya_private.caller_is_reader() RETURNS boolean
+    LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'goya_identity_reader_sql';
+
+-- Who is who, workflows by name and which events are wanted are kept in every session's memory (src/watch.c); these triggers tell of changes, also in a
+-- session that loads or replicates rows. Columns that nothing is kept of may change unsaid.
+CREATE FUNCTION goya_private.tell_change() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'goya_tell_change_sql';
+CREATE TRIGGER tenants_tell AFTER INSERT OR DELETE ON goya.tenants FOR EACH ROW EXECUTE FUNCTION goya_private.tell_change();
+CREATE TRIGGER tenants_tell_update AFTER UPDATE ON goya.tenants FOR EACH ROW
+    WHEN ((OLD.id, OLD.name, OLD.status) IS DISTINCT FROM (NEW.id, NEW.name, NEW.status)) EXECUTE FUNCTION goya_private.tell_change();
+CREATE TRIGGER members_tell AFTER INSERT OR UPDATE OR DELETE ON goya.members FOR EACH ROW EXECUTE FUNCTION goya_private.tell_change();
+CREATE TRIGGER authenticators_tell AFTER INSERT OR UPDATE OR DELETE ON goya_private.authenticators
+    FOR EACH ROW EXECUTE FUNCTION goya_private.tell_change();
+CREATE TRIGGER workflows_tell AFTER INSERT OR DELETE ON goya.workflows FOR EACH ROW EXECUTE FUNCTION goya_private.tell_change();
+CREATE TRIGGER workflows_tell_update AFTER UPDATE ON goya.workflows FOR EACH ROW
+    WHEN ((OLD.id, OLD.tenant_id, OLD.name, OLD.enabled, OLD.revision, OLD.visibility, OLD.visible_roles, OLD.owner_role)
+          IS DISTINCT FROM (NEW.id, NEW.tenant_id, NEW.name, NEW.enabled, NEW.revision, NEW.visibility, NEW.visible_roles, NEW.owner_role))
+    EXECUTE FUNCTION goya_private.tell_change();
+CREATE TRIGGER triggers_tell AFTER INSERT OR DELETE ON goya.triggers FOR EACH ROW EXECUTE FUNCTION goya_private.tell_change();
+CREATE TRIGGER triggers_tell_update AFTER UPDATE ON goya.triggers FOR EACH ROW
+    WHEN ((OLD.tenant_id, OLD.workflow_id, OLD.kind, OLD.event, OLD.enabled) IS DISTINCT FROM (NEW.tenant_id, NEW.workflow_id, NEW.kind, NEW.event, NEW.enabled))
+    EXECUTE FUNCTION goya_private.tell_change();
+ALTER TABLE goya.tenants ENABLE ALWAYS TRIGGER tenants_tell, ENABLE ALWAYS TRIGGER tenants_tell_update;
+ALTER TABLE goya.members ENABLE ALWAYS TRIGGER members_tell;
+ALTER TABLE goya_private.authenticators ENABLE ALWAYS TRIGGER authenticators_tell;
+ALTER TABLE goya.workflows ENABLE ALWAYS TRIGGER workflows_tell, ENABLE ALWAYS TRIGGER workflows_tell_update;
+ALTER TABLE goya.triggers ENABLE ALWAYS TRIGGER triggers_tell, ENABLE ALWAYS TRIGGER triggers_tell_update;
+
 -- The node run whose SQL is running now; nulls outside of tasks.
 CREATE FUNCTION goya_private.current_task(OUT task_id uuid, OUT node text, OUT item integer, OUT depth integer)
     LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'goya_identity_run_sql';

@@ -32,7 +32,7 @@ CREATE FUNCTION goya_private.require_writer() RETURNS uuid
 DECLARE
     tenant uuid := goya_private.require_tenant();
 BEGIN
-    IF EXISTS (SELECT FROM goya.members m WHERE m.role_name = goya.current_caller() AND m.access = 'reader') THEN
+    IF goya_private.caller_is_reader() THEN
         RAISE EXCEPTION USING ERRCODE = '42501', MESSAGE = format('role "%s" may only read', goya.current_caller()),
             DETAIL = 'It is a member of its tenant with access reader.',
             HINT = 'Ask an administrator for goya.add_member with access member.';

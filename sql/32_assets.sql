@@ -1,7 +1,7 @@
 -- 32_assets.sql: what happens when assets change, and the calls to register, finish, find and trace them.
 --
--- Decided: events are published by statement-level triggers from transition tables: a bulk insert of any size is one INSERT … SELECT into
--- goya.events and one NOTIFY. Only events that an enabled trigger of the tenant wants are queued for the engine, so an
+-- Decided: events are published by statement-level triggers from transition tables: a bulk insert of any size writes its events in bulk and is one
+-- NOTIFY. Only events that an enabled trigger of the tenant wants are queued for the engine, so an
 -- installation without triggers pays for no queue. Rows older than their transaction are no news: pg_restore and imports by the superuser load
 -- them, and must not start every workflow again.
 -- Must hold: asset_new once per insert and asset_done once per change to ready, in the transaction that made them; what says
@@ -19,7 +19,7 @@ BEGIN
     IF EXISTS (SELECT FROM goya.triggers t JOIN goya.workflows w ON w.id = t.workflow_id
                WHERE t.tenant_id = publish_event.tenant_id AND t.event = publish_event.type AND t.kind = 'event' AND t.enabled
                  AND w.enabled AND w.revision IS NOT NULL) THEN
-        INSERT INTO goya_private.event_queue (event_id) VALUES (event);
+        INSERT INTO goya_private.event_queue (event_id, tenant_id) VALUES (event, publish_event.tenant_id);
         PERFORM goya_private.wake();
     END IF;
     RETURN event;
@@ -36,37 +36,9 @@ BEGIN
 END;
 $$;
 
+-- asset_new, and asset_done for those that are ready, and the NOTIFY; src/assets.c.
 CREATE FUNCTION goya_private.publish_inserted_assets() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    ids    uuid[];
-    queued bigint;
-BEGIN
-    SELECT array_agg(i.id ORDER BY i.id) INTO ids FROM inserted i WHERE i.created_at >= now();
-    IF ids IS NULL THEN
-        RETURN NULL;
-    END IF;
-    WITH published AS (
-        INSERT INTO goya.events (tenant_id, type, subject_id, data, task_id, depth)
-        SELECT i.tenant_id, kind.type, i.id, jsonb_build_object('name', i.name, 'media_type', i.media_type, 'status', i.status),
-               i.task_id, i.depth
-        FROM inserted i CROSS JOIN (VALUES (1, 'asset_new'), (2, 'asset_done')) AS kind (ordinal, type)
-        WHERE i.created_at >= now() AND (kind.type = 'asset_new' OR i.status = 'ready')
-        ORDER BY i.id, kind.ordinal
-        RETURNING id, tenant_id, type)
-    INSERT INTO goya_private.event_queue (event_id)
-    SELECT p.id FROM published p
-    WHERE EXISTS (SELECT FROM goya.triggers t JOIN goya.workflows w ON w.id = t.workflow_id
-                  WHERE t.tenant_id = p.tenant_id AND t.event = p.type AND t.kind = 'event' AND t.enabled
-                    AND w.enabled AND w.revision IS NOT NULL);
-    GET DIAGNOSTICS queued = ROW_COUNT;
-    IF queued > 0 THEN
-        PERFORM goya_private.wake();
-    END IF;
-    PERFORM goya_private.notify_assets(ids);
-    RETURN NULL;
-END;
-$$;
+    LANGUAGE c AS 'MODULE_PATHNAME', 'goya_publish_inserted_sql';
 
 CREATE FUNCTION goya_private.publish_ready_assets() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -86,8 +58,8 @@ BEGIN
         FROM after_update a CROSS JOIN goya_private.current_task() c WHERE a.id = ANY (ids)
         ORDER BY a.id
         RETURNING id, tenant_id, type)
-    INSERT INTO goya_private.event_queue (event_id)
-    SELECT p.id FROM published p
+    INSERT INTO goya_private.event_queue (event_id, tenant_id)
+    SELECT p.id, p.tenant_id FROM published p
     WHERE EXISTS (SELECT FROM goya.triggers t JOIN goya.workflows w ON w.id = t.workflow_id
                   WHERE t.tenant_id = p.tenant_id AND t.event = p.type AND t.kind = 'event' AND t.enabled
                     AND w.enabled AND w.revision IS NOT NULL);

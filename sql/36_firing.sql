@@ -73,28 +73,53 @@ EXCEPTION WHEN OTHERS THEN
 END;
 $$;
 
--- What event triggers make of events: one row per event and trigger that wants it, before filters.
-CREATE FUNCTION goya_private.match_events(event_ids uuid[], OUT whole goya.triggers, OUT slot text, OUT roots jsonb, OUT default_input jsonb,
+-- What event triggers make of events: one row per event and trigger that wants it, before filters. The asset and the task, which may be large, only
+-- for a trigger that looks at them.
+CREATE FUNCTION goya_private.match_events(event_ids uuid[], tenant_ids uuid[], OUT whole goya.triggers, OUT slot text, OUT roots jsonb, OUT default_input jsonb,
     OUT asset_id uuid, OUT depth integer) RETURNS SETOF record
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT t.whole, 'event:' || e.id,
-           jsonb_build_object('event', to_jsonb(e) - 'tenant_id', 'asset', to_jsonb(a) - 'content',
-               'task', CASE WHEN k.id IS NOT NULL THEN jsonb_build_object('id', k.id, 'workflow_id', k.workflow_id, 'status', k.status,
+           jsonb_build_object('event', to_jsonb(e) - 'tenant_id',
+               'asset', CASE WHEN t.filter IS NOT NULL OR t.input <> '{}' THEN to_jsonb(a) - 'content' END,
+               'task', CASE WHEN k.id IS NOT NULL AND (t.filter IS NOT NULL OR t.input <> '{}') THEN jsonb_build_object('id', k.id, 'workflow_id', k.workflow_id, 'status', k.status,
                    'input', k.input, 'output', k.output, 'error', k.error, 'asset_id', k.asset_id, 'trace_id', k.trace_id) END),
            CASE WHEN a.id IS NOT NULL THEN jsonb_build_object('event', e.type, 'asset_id', a.id)
                 ELSE jsonb_build_object('event', e.type, 'subject_id', e.subject_id, 'data', e.data) END,
            a.id, e.depth + 1
-    FROM goya.events e
+    FROM unnest(match_events.event_ids, match_events.tenant_ids) AS q(event_id, tenant_id)
+    JOIN goya.events e ON e.tenant_id = q.tenant_id AND e.id = q.event_id
     JOIN goya_private.live_triggers t ON t.tenant_id = e.tenant_id AND t.event = e.type AND t.kind = 'event'
     LEFT JOIN goya.assets a ON a.id = e.subject_id AND a.tenant_id = e.tenant_id
     LEFT JOIN goya.tasks k ON k.id = e.task_id AND k.tenant_id = e.tenant_id
-    WHERE e.id = ANY (match_events.event_ids)
-      AND e.depth + 1 <= t.max_depth
+    WHERE e.depth + 1 <= t.max_depth
       AND (t.allow_own_output OR k.workflow_id IS DISTINCT FROM t.workflow_id)
       -- Nobody is told of assets that the role the task runs as could not read.
       AND (a.id IS NULL OR a.visibility IN ('tenant', 'public')
            OR goya_private.role_may_see(t.run_as, a.visibility, a.owner_role, a.visible_roles))
     ORDER BY e.id, t.id
+$$;
+
+-- start_slot for all that match, in a few statements.
+CREATE FUNCTION goya_private.start_matching(event_ids uuid[], tenant_ids uuid[]) RETURNS bigint
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    started bigint;
+BEGIN
+    WITH matching AS MATERIALIZED (
+        SELECT goya.new_id() AS task_id, m.* FROM goya_private.match_events(start_matching.event_ids, start_matching.tenant_ids) m
+        WHERE (m.whole).filter IS NULL OR goya_private.filter_passes((m.whole).filter, m.roots)),
+    taken AS (
+        INSERT INTO goya_private.trigger_slots (trigger_id, slot, task_id)
+        SELECT (m.whole).id, m.slot, m.task_id FROM matching m ON CONFLICT DO NOTHING RETURNING task_id)
+    SELECT count(s.id) INTO started FROM (
+        SELECT goya_private.start_task((m.whole).tenant_id, (m.whole).run_as, NULL, (m.whole).workflow_id,
+            CASE WHEN (m.whole).input = '{}' THEN m.default_input ELSE goya_private.eval_template((m.whole).input, m.roots) END,
+            m.asset_id, NULL, (m.whole).priority, NULL, NULL, NULL, m.depth, (m.whole).id,
+            jsonb_build_object('kind', (m.whole).kind, 'name', (m.whole).name, 'slot', m.slot) || m.roots - ARRAY['asset', 'task'],
+            NULL, NULL, NULL, NULL, m.task_id) AS id
+        FROM matching m JOIN taken USING (task_id) ORDER BY m.task_id) s;
+    RETURN started;
+END;
 $$;
 
 -- Turns queued events into tasks; returns how many events it took. All at once, and one by one only when something fails.
@@ -103,24 +128,24 @@ CREATE FUNCTION goya_private.dispatch_events(max_events integer) RETURNS integer
 #variable_conflict use_column
 DECLARE
     claimed uuid[];
+    tenants uuid[];
 BEGIN
     WITH picked AS (
         SELECT q.event_id FROM goya_private.event_queue q ORDER BY q.event_id LIMIT dispatch_events.max_events FOR UPDATE SKIP LOCKED),
     gone AS (
-        DELETE FROM goya_private.event_queue q USING picked p WHERE q.event_id = p.event_id RETURNING q.event_id)
-    SELECT array_agg(g.event_id ORDER BY g.event_id) INTO claimed FROM gone g;
+        DELETE FROM goya_private.event_queue q USING picked p WHERE q.event_id = p.event_id RETURNING q.event_id, q.tenant_id)
+    SELECT array_agg(g.event_id ORDER BY g.event_id), array_agg(g.tenant_id ORDER BY g.event_id) INTO claimed, tenants FROM gone g;
     IF claimed IS NULL THEN
         RETURN 0;
     END IF;
     BEGIN
-        PERFORM goya_private.start_slot(m.whole, m.slot, m.roots, m.default_input, m.asset_id, m.depth)
-        FROM goya_private.match_events(claimed) m;
+        PERFORM goya_private.start_matching(claimed, tenants);
     EXCEPTION WHEN OTHERS THEN
         IF left(SQLSTATE, 2) = '40' THEN
             RAISE;
         END IF;
         PERFORM goya_private.try_slot(m.whole, m.slot, m.roots, m.default_input, m.asset_id, m.depth)
-        FROM goya_private.match_events(claimed) m;
+        FROM goya_private.match_events(claimed, tenants) m;
     END;
     RETURN cardinality(claimed);
 END;

@@ -4,6 +4,7 @@
 -- * goya_owner sees and writes everything: goya's own SECURITY DEFINER functions and its processes, which filter by tenant themselves.
 -- * goya_reader, goya_user and goya_admin see their tenant, (SELECT goya.current_tenant()) once per query so that the index on tenant_id
 --   serves it; things with a visibility only as far as that allows. Null, for a role in no tenant, matches nothing.
+--   What is checked of a row that is written has no index to use, and is asked for each row: the answers are kept (src/identity.c).
 -- * goya_admin sees all tenants when goya.is_admin() says so; behind a front end or inside a task it does not.
 -- Visibility: private is its owner's and, behind a front end, only of the end user who made it; role adds members of visible_roles; tenant
 -- and public are the whole tenant's. Only administrators can make a thing public (32_assets.sql, 34_workflows.sql): that is the permission with which it
@@ -54,12 +55,11 @@ BEGIN
     END LOOP;
 
     -- Assets are the one table that people write themselves; what they may see of their own tenant they may change.
-    EXECUTE format('CREATE POLICY tenant_insert ON goya.assets FOR INSERT TO goya_user, goya_admin
-        WITH CHECK (%s AND owner_role = (SELECT goya.current_caller())
-                    AND NOT (SELECT EXISTS (SELECT FROM goya.members m WHERE m.role_name = goya.current_caller() AND m.access = ''reader'')))', own);
+    CREATE POLICY tenant_insert ON goya.assets FOR INSERT TO goya_user, goya_admin
+        WITH CHECK (tenant_id = goya.current_tenant() AND owner_role = goya.current_caller() AND NOT goya_private.caller_is_reader());
     EXECUTE format('CREATE POLICY tenant_update ON goya.assets FOR UPDATE TO goya_user, goya_admin
         USING (tenant_id = (SELECT goya.current_tenant()) AND (%s)
-               AND NOT (SELECT EXISTS (SELECT FROM goya.members m WHERE m.role_name = goya.current_caller() AND m.access = ''reader'')))
+               AND NOT (SELECT goya_private.caller_is_reader()))
         WITH CHECK (%s)', rules ->> 'assets', own);
     CREATE POLICY admin_update ON goya.tenants FOR UPDATE TO goya_admin USING ((SELECT goya.is_admin())) WITH CHECK ((SELECT goya.is_admin()));
 END;

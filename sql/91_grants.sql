@@ -72,14 +72,14 @@ DECLARE
     users constant text[] := ARRAY[
         'activate_operator_version', 'add_operator_version', 'approve', 'cancel', 'capture', 'create_operator', 'create_trigger',
         'create_workflow', 'delete_workflow', 'disable_trigger', 'disable_workflow', 'drop_trigger', 'enable_trigger', 'enable_workflow', 'finish_asset', 'hold', 'patch_context', 'pause', 'publish_workflow',
-        'refund', 'register_asset', 'release', 'report_progress', 'resume', 'retry', 'rollback_workflow', 'run', 'save_draft',
+        'refund', 'register_asset', 'release', 'report_progress', 'resume', 'retry', 'rollback_workflow', 'run', 'run_many', 'save_draft',
         'set_artifact_maturity', 'signal', 'update_artifact'];
     admins constant text[] := ARRAY[
         'adopt_copy',
         'activate_tenant', 'add_member', 'check', 'create_tenant', 'grant_credit', 'health', 'register_authenticator', 'remove_member', 'set_price',
         'suspend_tenant', 'top_up', 'unregister_authenticator'];
     -- Internals that a view, a default or a policy runs as its reader; none of them says anything a reader may not know.
-    internals constant text[] := ARRAY['brief_error', 'in_task', 'find_stuck_tasks', 'iso_time', 'visible_activity'];
+    internals constant text[] := ARRAY['brief_error', 'caller_is_reader', 'in_task', 'find_stuck_tasks', 'iso_time', 'visible_activity'];
     admin_internals constant text[] := ARRAY['health_inside', 'health_outside'];
     item record;
     problem text;

@@ -7,26 +7,49 @@
  * request.jwt.claims if the *session user* is a registered authenticator, from the role's membership, and for any other role with
  * goya_user, goya_reader or goya_admin it is the default tenant.  No setting a client can make overrides any of these: claims of a
  * session that is not a registered authenticator are never looked at.
+ *
+ * Answers are kept per role and claims, with the version of what they were made from (watch.c): column defaults and policies ask three times
+ * for every row.  What must hold: an answer is used only while its version is the newest, which goya_watch_version says anew for each
+ * question; so a suspension, a removed membership, an unregistered authenticator or a revoked role counts from its COMMIT on.
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_authid.h"
-#include "executor/spi.h"
-#include "access/htup_details.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
 
 #include "goya.h"
 #include "identity.h"
 #include "json_util.h"
-#include "store.h"
+#include "watch.h"
+
+#define OWNER_PATH "pg_catalog, pg_temp"
+#define KEPT_IDENTITIES 16
+
+/* What is known of a caller. */
+typedef struct Identity
+{
+	uint64		version;		/* 0: this place is free */
+	MemoryContext cxt;			/* holds claims and user */
+	Oid			role;
+	char	   *claims;			/* of a verified front end; NULL: none */
+	bool		has_tenant;		/* found, and active */
+	pg_uuid_t	tenant;
+	bool		reader;			/* a member that may change nothing */
+	char	   *user;			/* the front end's user, or NULL */
+} Identity;
+
+static Identity kept[KEPT_IDENTITIES];
+static int	next_place = 0;
 
 static bool pinned = false;
 static pg_uuid_t pinned_tenant;
@@ -41,6 +64,9 @@ goya_owner_oid(void)
 
 /*
  * Become goya_owner with search_path pg_catalog, pg_temp for a few of goya's own statements.  Throws; needs a transaction.
+ *
+ * The path matters though every name in those statements is qualified: operators are not, and a plan is made again under the path of the day
+ * whenever something it depends on has changed.  Setting it costs microseconds, so a path that is the right one already is left alone.
  */
 void
 goya_owner_enter(GoyaOwnerScope *scope)
@@ -48,15 +74,19 @@ goya_owner_enter(GoyaOwnerScope *scope)
 	Oid			owner = goya_owner_oid();
 
 	GetUserIdAndSecContext(&scope->userid, &scope->sec_context);
-	scope->guc_level = NewGUCNestLevel();
 	SetUserIdAndSecContext(owner, scope->sec_context | SECURITY_LOCAL_USERID_CHANGE);
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	scope->guc_level = 0;
+	if (namespace_search_path != NULL && strcmp(namespace_search_path, OWNER_PATH) == 0)
+		return;
+	scope->guc_level = NewGUCNestLevel();
+	(void) set_config_option("search_path", OWNER_PATH, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 }
 
 void
 goya_owner_leave(GoyaOwnerScope *scope)
 {
-	AtEOXact_GUC(false, scope->guc_level);
+	if (scope->guc_level > 0)
+		AtEOXact_GUC(false, scope->guc_level);
 	SetUserIdAndSecContext(scope->userid, scope->sec_context);
 }
 
@@ -85,13 +115,20 @@ goya_identity_unpin(void)
 Oid
 goya_identity_caller(void)
 {
+	static Oid	owner = InvalidOid;
+	static uint64 owner_version = 0;
 	Oid			role = GetUserId();
+	uint64		version;
 
 	if (pinned)
 		return pinned_role;
-	if (role == get_role_oid(GOYA_OWNER_ROLE, true))
-		role = GetOuterUserId();
-	return role;
+	version = goya_watch_version(GOYA_WATCH_IDENTITY);
+	if (version != owner_version)
+	{
+		owner = get_role_oid(GOYA_OWNER_ROLE, true);
+		owner_version = version;
+	}
+	return role == owner ? GetOuterUserId() : role;
 }
 
 static Datum
@@ -100,34 +137,70 @@ name_datum(Oid role)
 	return DirectFunctionCall1(namein, CStringGetDatum(GetUserNameFromId(role, false)));
 }
 
-/* Claims of a verified front end, or NULL when the session is none. */
-static Jsonb *
-verified_claims(void)
-{
-	const char *text = GetConfigOption("request.jwt.claims", true, false);
-	Jsonb	   *claims;
-	Datum		args[1];
+/* ----- who is it ----- */
 
-	if (pinned || text == NULL || text[0] == '\0')
-		return NULL;
-	args[0] = name_datum(GetSessionUserId());
-	goya_store_run(GOYA_STMT_IS_AUTHENTICATOR, args, NULL);
-	if (SPI_processed == 0)
-		return NULL;
-	claims = goya_json_parse(text, strlen(text));
-	return goya_json_is_object(claims) ? claims : NULL;
+/* Rows of one table where column = value; they are few. */
+static List *
+read_rows(GoyaWatched table, const char *index, const char *column, Oid equals, Datum value, int ncolumns, const char *const *columns)
+{
+	GoyaWatchKey key = {column, equals, value};
+
+	return goya_watch_read(table, index, 1, &key, ncolumns, columns);
 }
 
-/* True: found and active. */
+/* Is the session user one whose claims are believed? */
 static bool
-fetch_tenant(GoyaStatement statement, Datum arg, pg_uuid_t *tenant, bool *found)
+session_is_trusted(uint64 version)
 {
-	goya_store_run(statement, &arg, NULL);
-	*found = SPI_processed > 0;
-	if (!*found)
+	static uint64 seen_version = 0;
+	static Oid	seen_user = InvalidOid;
+	static bool trusted = false;
+	static const char *const columns[] = {"role_name"};
+	Oid			user = GetSessionUserId();
+
+	if (version != seen_version || user != seen_user)
+	{
+		bool		known = read_rows(GOYA_WATCHED_AUTHENTICATORS, "authenticators_pkey", "role_name", F_NAMEEQ, name_datum(user),
+									  1, columns) != NIL;
+
+		trusted = known;
+		seen_user = user;
+		seen_version = version;
+	}
+	return trusted;
+}
+
+/* The claims of a verified front end as text, or NULL when the session is none or sent none. */
+static const char *
+trusted_claims(uint64 version)
+{
+	const char *text;
+
+	if (!session_is_trusted(version))
+		return NULL;
+	text = GetConfigOption("request.jwt.claims", true, false);
+	return text == NULL || text[0] == '\0' ? NULL : text;
+}
+
+/* False: there is no such tenant, or it is suspended. */
+static bool
+find_tenant(const char *index, const char *column, Oid equals, Datum value, pg_uuid_t *tenant)
+{
+	static const char *const columns[] = {"id", "status"};
+	List	   *rows = read_rows(GOYA_WATCHED_TENANTS, index, column, equals, value, lengthof(columns), columns);
+	GoyaWatchRow *row;
+
+	if (rows == NIL)
 		return false;
-	*tenant = goya_result_uuid(0, 1);
-	return strcmp(goya_result_text(0, 2, CurrentMemoryContext), "active") == 0;
+	row = linitial(rows);
+	*tenant = *DatumGetUUIDP(row->values[0]);
+	return strcmp(TextDatumGetCString(row->values[1]), "active") == 0;
+}
+
+static bool
+find_tenant_named(const char *name, pg_uuid_t *tenant)
+{
+	return find_tenant("tenants_name_key", "name", F_TEXTEQ, CStringGetTextDatum(name), tenant);
 }
 
 static bool
@@ -145,43 +218,80 @@ role_may_use_goya(Oid role)
 	return false;
 }
 
-static bool
-lookup_tenant(Oid role, pg_uuid_t *tenant)
+static void
+look_up(Identity *who)
 {
-	Jsonb	   *claims = verified_claims();
+	static const char *const columns[] = {"tenant_id", "access"};
+	List	   *members = read_rows(GOYA_WATCHED_MEMBERS, "members_pkey", "role_name", F_NAMEEQ, name_datum(who->role), lengthof(columns), columns);
+	Jsonb	   *claims = who->claims ? goya_json_parse(who->claims, strlen(who->claims)) : NULL;
 	char	   *name = claims ? goya_json_get_text(claims, "tenant") : NULL;
-	bool		found;
-	bool		active;
+	GoyaWatchRow *member = members == NIL ? NULL : linitial(members);
 
+	who->user = claims ? goya_json_get_text(claims, "user") : NULL;
+	if (who->user == NULL && claims != NULL)
+		who->user = goya_json_get_text(claims, "sub");
+	who->reader = member != NULL && strcmp(TextDatumGetCString(member->values[1]), "reader") == 0;
 	if (name != NULL)
-		return fetch_tenant(GOYA_STMT_TENANT_BY_NAME, CStringGetTextDatum(name), tenant, &found);
-	active = fetch_tenant(GOYA_STMT_TENANT_OF_MEMBER, name_datum(role), tenant, &found);
-	if (found)
-		return active;
-	if (!role_may_use_goya(role))
-		return false;
-	return fetch_tenant(GOYA_STMT_TENANT_BY_NAME, CStringGetTextDatum("default"), tenant, &found);
+		who->has_tenant = find_tenant_named(name, &who->tenant);
+	else if (member != NULL)
+		who->has_tenant = find_tenant("tenants_pkey", "id", F_UUID_EQ, member->values[0], &who->tenant);
+	else
+		who->has_tenant = role_may_use_goya(who->role) && find_tenant_named("default", &who->tenant);
+}
+
+static bool
+same_claims(const char *a, const char *b)
+{
+	return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
+/* The caller; valid until the next call.  Not for use while a task's node is running, whose identity is pinned. */
+static const Identity *
+caller_identity(void)
+{
+	Oid			role = goya_identity_caller();
+	uint64		version = goya_watch_version(GOYA_WATCH_IDENTITY);
+	const char *claims = trusted_claims(version);
+	Identity	who = {0};
+	MemoryContext old;
+
+	for (int i = 0; i < KEPT_IDENTITIES; i++)
+		if (kept[i].version == version && kept[i].role == role && same_claims(kept[i].claims, claims))
+			return &kept[i];
+
+	/* The oldest makes room.  An error while looking up leaves that place free. */
+	next_place = (next_place + 1) % KEPT_IDENTITIES;
+	kept[next_place].version = 0;
+	if (kept[next_place].cxt == NULL)
+		kept[next_place].cxt = AllocSetContextCreate(TopMemoryContext, "goya identity", ALLOCSET_SMALL_SIZES);
+	MemoryContextReset(kept[next_place].cxt);
+	who.cxt = kept[next_place].cxt;
+	who.role = role;
+	old = MemoryContextSwitchTo(who.cxt);
+	who.claims = claims ? pstrdup(claims) : NULL;
+	look_up(&who);
+	MemoryContextSwitchTo(old);
+	who.version = version;
+	kept[next_place] = who;
+	return &kept[next_place];
 }
 
 /*
- * The caller's tenant; false when it has none or the tenant is suspended.  Needs an active snapshot.
+ * The caller's tenant; false when it has none or the tenant is suspended.
  */
 bool
 goya_identity_tenant(pg_uuid_t *tenant)
 {
-	Oid			role = goya_identity_caller();
-	GoyaStoreScope scope;
-	bool		result;
+	const Identity *who;
 
 	if (pinned)
 	{
 		*tenant = pinned_tenant;
 		return true;
 	}
-	goya_store_enter(&scope);
-	result = lookup_tenant(role, tenant);
-	goya_store_leave(&scope);
-	return result;
+	who = caller_identity();
+	*tenant = who->tenant;
+	return who->has_tenant;
 }
 
 void
@@ -195,25 +305,22 @@ goya_identity_require_tenant(pg_uuid_t *tenant)
 				 errhint("Grant goya_user to the role, or ask an administrator for goya.add_member.")));
 }
 
+/* Is the caller a member of its tenant that may change nothing?  Inside a task it is asked of the role the task runs as. */
+bool
+goya_identity_is_reader(void)
+{
+	return caller_identity()->reader;
+}
+
 char *
 goya_identity_user(void)
 {
-	GoyaStoreScope scope;
-	char	   *result = NULL;
-	Jsonb	   *claims;
+	const Identity *who;
 
 	if (pinned)
 		return NULL;
-	goya_store_enter(&scope);
-	claims = verified_claims();
-	if (claims != NULL)
-	{
-		result = goya_json_get_text(claims, "user");
-		if (result == NULL)
-			result = goya_json_get_text(claims, "sub");
-	}
-	goya_store_leave(&scope);
-	return result;
+	who = caller_identity();
+	return who->user ? pstrdup(who->user) : NULL;
 }
 
 bool
@@ -256,6 +363,13 @@ goya_identity_user_sql(PG_FUNCTION_ARGS)
 	if (user == NULL)
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(cstring_to_text(user));
+}
+
+PG_FUNCTION_INFO_V1(goya_identity_reader_sql);
+Datum
+goya_identity_reader_sql(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(goya_identity_is_reader());
 }
 
 PG_FUNCTION_INFO_V1(goya_identity_admin_sql);

@@ -10,7 +10,7 @@ typedef struct GoyaOwnerScope
 {
 	Oid			userid;
 	int			sec_context;
-	int			guc_level;
+	int			guc_level;		/* 0: search_path was right already */
 } GoyaOwnerScope;
 
 extern Oid	goya_owner_oid(void);
@@ -35,5 +35,6 @@ extern bool goya_identity_tenant(pg_uuid_t *tenant);	/* false: none */
 extern void goya_identity_require_tenant(pg_uuid_t *tenant);
 extern char *goya_identity_user(void);	/* or NULL */
 extern bool goya_identity_is_admin(void);
+extern bool goya_identity_is_reader(void);
 
 #endif

@@ -2,13 +2,17 @@
  * plan_cache.c
  *		Compiled plans of workflow revisions, cached per process.
  *
- * A revision never changes, so an entry never goes stale; it may only go unused.  Memory: one context per plan under "goya plans".
+ * A revision never changes, so an entry never goes stale; it may only go unused.  Not so one whose row this session made and has not committed
+ * yet: it may be rolled back, and the number given to another definition.  Such an entry is compared with the row each time.
+ *
+ * Memory: one context per plan under "goya plans".
  * Entries are thrown away between batches, all at once, when there are more than MAX_PLANS or their memory passes MAX_BYTES: users of
  * an entry hold plain pointers for the length of a batch or call.
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
@@ -29,6 +33,7 @@ typedef struct PlanKey
 typedef struct PlanEntry
 {
 	PlanKey		key;
+	bool		committed;		/* the row was, when it was read */
 	GoyaRevision revision;
 } PlanEntry;
 
@@ -73,37 +78,67 @@ compile(GoyaRevision *r, Jsonb *resolved)
 	return true;
 }
 
+static PlanKey
+make_key(const pg_uuid_t *workflow, int revision)
+{
+	PlanKey		key;
+
+	memset(&key, 0, sizeof(key));
+	key.workflow = *workflow;
+	key.revision = revision;
+	return key;
+}
+
+GoyaRevision *
+goya_plan_cache_find(const pg_uuid_t *workflow, int revision)
+{
+	PlanKey		key = make_key(workflow, revision);
+	PlanEntry  *entry;
+
+	if (plans == NULL)
+		create_cache();
+	entry = hash_search(plans, &key, HASH_FIND, NULL);
+	return entry != NULL && entry->committed ? &entry->revision : NULL;
+}
+
+static bool
+same_jsonb(const Jsonb *a, const Jsonb *b)
+{
+	return VARSIZE(a) == VARSIZE(b) && memcmp(a, b, VARSIZE(a)) == 0;
+}
+
 GoyaRevision *
 goya_plan_cache_get(const pg_uuid_t *workflow, int revision)
 {
-	PlanKey		key;
+	PlanKey		key = make_key(workflow, revision);
+	GoyaRevision *known = goya_plan_cache_find(workflow, revision);
 	PlanEntry  *entry;
 	Datum		args[2];
 	Jsonb	   *resolved;
 	GoyaRevision made;
+	bool		committed;
 
-	if (plans == NULL)
-		create_cache();
-	memset(&key, 0, sizeof(key));
-	key.workflow = *workflow;
-	key.revision = revision;
-	entry = hash_search(plans, &key, HASH_FIND, NULL);
-	if (entry != NULL)
-		return &entry->revision;
-
+	if (known != NULL)
+		return known;
 	args[0] = UUIDPGetDatum(workflow);
 	args[1] = Int32GetDatum(revision);
 	goya_store_run(GOYA_STMT_LOAD_REVISION, args, NULL);
 	if (SPI_processed == 0)
 		return NULL;
 	resolved = goya_result_jsonb(0, 1, CurrentMemoryContext);
-	memset(&made, 0, sizeof(made));
-	made.workflow = *workflow;
-	made.revision = revision;
-	if (!compile(&made, resolved))
-		return NULL;
-	entry = hash_search(plans, &key, HASH_ENTER, NULL);
-	entry->revision = made;
+	committed = !TransactionIdIsCurrentTransactionId(DatumGetTransactionId(goya_result_datum(0, 2)));
+	entry = hash_search(plans, &key, HASH_FIND, NULL);
+	if (entry == NULL || !same_jsonb(entry->revision.resolved, resolved))
+	{
+		memset(&made, 0, sizeof(made));
+		made.workflow = *workflow;
+		made.revision = revision;
+		if (!compile(&made, resolved))
+			return NULL;
+		entry = hash_search(plans, &key, HASH_ENTER, NULL);
+		entry->revision = made;
+	}
+	entry->committed = committed;
 	return &entry->revision;
 }
 

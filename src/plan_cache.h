@@ -19,6 +19,7 @@ typedef struct GoyaRevision
 
 /* Between goya_store_enter and leave.  NULL when there is no such revision.  Valid until the next call of goya_plan_cache_trim. */
 extern GoyaRevision *goya_plan_cache_get(const pg_uuid_t *workflow, int revision);
+extern GoyaRevision *goya_plan_cache_find(const pg_uuid_t *workflow, int revision);	/* the same without reading: NULL when it is not there */
 extern void goya_plan_cache_trim(void); /* between batches: keeps memory bounded */
 
 #endif

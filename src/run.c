@@ -5,6 +5,10 @@
  * Order: who (tenant, role), what (workflow, revision, asset), is the input right, was this key used, then money, then the rows.  The
  * task's hold locks a wallet, so it comes last of the locks that are waited for.  Rolled back with the caller; visible, and the engine
  * woken, exactly at its commit.
+ *
+ * Decided: the usual start - no asset, key, context or price - runs no SQL at all: who and what are kept in memory (identity.c,
+ * workflow_cache.c, plan_cache.c) and the two rows are written directly (table.h).  Whatever needs SQL becomes goya_owner when it gets
+ * there.  run_many.c does the same for many inputs at once with the parts of this file.
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -14,6 +18,7 @@
 #include "common/sha2.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -22,37 +27,47 @@
 #include "guc.h"
 #include "identity.h"
 #include "json_util.h"
+#include "money.h"
 #include "plan_cache.h"
 #include "run.h"
 #include "shmem.h"
 #include "store.h"
+#include "table.h"
+#include "workflow_cache.h"
+
+/* ----- SQL only when it is needed ----- */
+
+void
+goya_run_need_sql(GoyaRunSql *sql)
+{
+	if (!sql->entered)
+		goya_store_enter(&sql->scope);
+	sql->entered = true;
+}
+
+void
+goya_run_end_sql(GoyaRunSql *sql)
+{
+	MemoryContext current = CurrentMemoryContext;
+
+	if (sql->entered)
+		goya_store_leave(&sql->scope);
+	sql->entered = false;
+	MemoryContextSwitchTo(current); /* not the one it was entered in */
+}
 
 /* ----- what ----- */
 
-typedef struct WorkflowRow
-{
-	pg_uuid_t	id;
-	bool		enabled;
-	int			revision;		/* 0: none published */
-} WorkflowRow;
-
 static bool
-workflow_visible(int row, const char *caller)
+shared_with(const GoyaWorkflow *w, Oid role)
 {
-	char	   *visibility = goya_result_text(row, 4, CurrentMemoryContext);
-	char	   *owner = goya_result_text(row, 5, CurrentMemoryContext);
-	Oid			role = get_role_oid(caller, true);
 	Datum	   *names;
 	int			n;
 
-	if (strcmp(visibility, "tenant") == 0 || strcmp(visibility, "public") == 0 || strcmp(owner, caller) == 0 || goya_identity_is_admin())
-		return true;
-	if (strcmp(visibility, "role") != 0 || !OidIsValid(role))
-		return false;
-	deconstruct_array(DatumGetArrayTypeP(goya_result_datum(row, 6)), TEXTOID, -1, false, TYPALIGN_INT, &names, NULL, &n);
+	deconstruct_array(w->roles, NAMEOID, NAMEDATALEN, false, TYPALIGN_CHAR, &names, NULL, &n);
 	for (int i = 0; i < n; i++)
 	{
-		Oid			allowed = get_role_oid(TextDatumGetCString(names[i]), true);
+		Oid			allowed = get_role_oid(NameStr(*DatumGetName(names[i])), true);
 
 		if (OidIsValid(allowed) && has_privs_of_role(role, allowed))
 			return true;
@@ -60,30 +75,36 @@ workflow_visible(int row, const char *caller)
 	return false;
 }
 
-static WorkflowRow
+static bool
+workflow_visible(const GoyaWorkflow *w, const char *caller)
+{
+	Oid			role;
+
+	if (strcmp(w->visibility, "tenant") == 0 || strcmp(w->visibility, "public") == 0 || strcmp(w->owner, caller) == 0 || goya_identity_is_admin())
+		return true;
+	if (strcmp(w->visibility, "role") != 0)
+		return false;
+	role = get_role_oid(caller, true);
+	return OidIsValid(role) && shared_with(w, role);
+}
+
+static const GoyaWorkflow *
 find_workflow(const GoyaStart *s)
 {
-	WorkflowRow w = {0};
+	const GoyaWorkflow *w = s->workflow ? goya_workflow_with_id(&s->tenant, s->workflow) : goya_workflow_named(&s->tenant, s->workflow_name);
 	const char *name = s->workflow_name ? s->workflow_name : goya_uuid_text(s->workflow);
-	Datum		args[2];
 
-	args[0] = UUIDPGetDatum(&s->tenant);
-	args[1] = s->workflow ? UUIDPGetDatum(s->workflow) : CStringGetTextDatum(name);
-	goya_store_run(s->workflow ? GOYA_STMT_FIND_WORKFLOW_ID : GOYA_STMT_FIND_WORKFLOW, args, NULL);
-	if (SPI_processed == 0 || !workflow_visible(0, s->run_as))
+	if (w == NULL || !workflow_visible(w, s->run_as))
 		ereport(ERROR,
 				(errcode(GOYA_ERR_NOT_FOUND),
 				 errmsg("workflow \"%s\" not found", name),
 				 errhint("SELECT name FROM goya.workflows lists those you may run.")));
-	w.id = goya_result_uuid(0, 1);
-	w.enabled = goya_result_bool(0, 2);
-	w.revision = goya_result_isnull(0, 3) ? 0 : goya_result_int4(0, 3);
-	if (!w.enabled)
+	if (!w->enabled)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("workflow \"%s\" is disabled", name),
 				 errhint("goya.enable_workflow enables it.")));
-	if (w.revision == 0)
+	if (w->revision == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("workflow \"%s\" is not published", name),
@@ -91,8 +112,26 @@ find_workflow(const GoyaStart *s)
 	return w;
 }
 
-static void
-check_input(GoyaRevision *r, Jsonb *input)
+GoyaRevision *
+goya_run_revision(const GoyaStart *s, GoyaRunSql *sql)
+{
+	const GoyaWorkflow *w = s->workflow != NULL && s->revision > 0 ? NULL : find_workflow(s);
+	pg_uuid_t	workflow = w ? w->id : *s->workflow;
+	int			revision = w ? w->revision : s->revision;
+	GoyaRevision *r = goya_plan_cache_find(&workflow, revision);
+
+	if (r == NULL)
+	{
+		goya_run_need_sql(sql);
+		r = goya_plan_cache_get(&workflow, revision);
+	}
+	if (r == NULL)
+		ereport(ERROR, (errcode(GOYA_ERR_NOT_FOUND), errmsg("revision %d of the workflow not found", revision)));
+	return r;
+}
+
+void
+goya_run_check_input(GoyaRevision *r, Jsonb *input, const char *what)
 {
 	List	   *errors;
 	StringInfoData detail;
@@ -112,26 +151,33 @@ check_input(GoyaRevision *r, Jsonb *input)
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("input does not fit the workflow's input schema"),
+			 errmsg("%s does not fit the workflow's input schema", what),
 			 errdetail("%s", detail.data),
 			 errhint("The schema is in goya.workflow_revisions, definition -> 'input'.")));
 }
 
 static void
-check_asset(const GoyaStart *s)
+check_asset(const GoyaStart *s, GoyaRunSql *sql)
 {
 	Datum		args[2];
 
 	if (s->asset == NULL)
 		return;
+	goya_run_need_sql(sql);
 	args[0] = UUIDPGetDatum(s->asset);
 	args[1] = UUIDPGetDatum(&s->tenant);
 	goya_store_run(GOYA_STMT_ASSET_EXISTS, args, NULL);
 	if (SPI_processed == 0)
-		ereport(ERROR,
-				(errcode(GOYA_ERR_NOT_FOUND),
-				 errmsg("asset %s not found", goya_uuid_text(s->asset)),
-				 errhint("It must be an asset of your tenant.")));
+		goya_run_asset_not_found(s->asset);
+}
+
+void
+goya_run_asset_not_found(const pg_uuid_t *id)
+{
+	ereport(ERROR,
+			(errcode(GOYA_ERR_NOT_FOUND),
+			 errmsg("asset %s not found", goya_uuid_text(id)),
+			 errhint("It must be an asset of your tenant.")));
 }
 
 static void
@@ -151,8 +197,8 @@ check_role(const char *name)
 
 /* ----- idempotency ----- */
 
-static bytea *
-request_hash(const GoyaStart *s, const pg_uuid_t *workflow)
+bytea *
+goya_run_request_hash(const GoyaStart *s, const pg_uuid_t *workflow)
 {
 	pg_cryptohash_ctx *ctx = pg_cryptohash_create(PG_SHA256);
 	bytea	   *hash = palloc(VARHDRSZ + PG_SHA256_DIGEST_LENGTH);
@@ -172,20 +218,36 @@ request_hash(const GoyaStart *s, const pg_uuid_t *workflow)
 	return hash;
 }
 
+void
+goya_run_check_key(const char *key)
+{
+	if (strlen(key) > 255)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("idempotency_key is longer than 255 bytes"),
+						errhint("Use the id of the request in your own records, or a hash of it.")));
+}
+
+void
+goya_run_key_taken(const char *key)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNIQUE_VIOLATION),
+			 errmsg("idempotency key \"%s\" was used for another request", key),
+			 errhint("Use a new key for a new request; the same key only repeats the same workflow, input, asset, priority and max_cost.")));
+}
+
 /* True: the key was used before for this same request, and *id is that task. */
 static bool
-repeated(const GoyaStart *s, const pg_uuid_t *workflow, pg_uuid_t *id)
+repeated(const GoyaStart *s, const pg_uuid_t *workflow, pg_uuid_t *id, GoyaRunSql *sql)
 {
 	Datum		args[4];
 
 	if (s->idempotency_key == NULL)
 		return false;
-	if (strlen(s->idempotency_key) > 255)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("idempotency_key is longer than 255 bytes"),
-						errhint("Use the id of the request in your own records, or a hash of it.")));
+	goya_run_check_key(s->idempotency_key);
+	goya_run_need_sql(sql);
 	args[0] = UUIDPGetDatum(&s->tenant);
 	args[1] = CStringGetTextDatum(s->idempotency_key);
-	args[2] = PointerGetDatum(request_hash(s, workflow));
+	args[2] = PointerGetDatum(goya_run_request_hash(s, workflow));
 	args[3] = UUIDPGetDatum(id);
 	goya_store_run(GOYA_STMT_INSERT_KEY, args, NULL);
 	if (SPI_processed > 0)
@@ -194,111 +256,147 @@ repeated(const GoyaStart *s, const pg_uuid_t *workflow, pg_uuid_t *id)
 	if (SPI_processed == 0)
 		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE), errmsg("the same idempotency key is being used at this moment")));
 	if (!goya_result_bool(0, 2))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNIQUE_VIOLATION),
-				 errmsg("idempotency key \"%s\" was used for another request", s->idempotency_key),
-				 errhint("Use a new key for a new request; the same key only repeats the same workflow, input, asset, priority and max_cost.")));
+		goya_run_key_taken(s->idempotency_key);
 	*id = goya_result_uuid(0, 1);
 	return true;
 }
 
 /* ----- money ----- */
 
-/* Returns true and the hold's id when the task costs something. */
-static bool
-hold_money(const GoyaStart *s, GoyaRevision *r, const pg_uuid_t *id, pg_uuid_t *hold)
+/* True when the tasks cost something: then each has a hold of its id. */
+bool
+goya_run_hold_money(const GoyaStart *s, GoyaRevision *r, const pg_uuid_t *ids, int n, GoyaRunSql *sql)
 {
-	Datum		args[3];
-	int64		amount;
-
 	if (!r->plan->has_prices)
 		return false;
-	args[0] = UUIDPGetDatum(&s->tenant);
-	args[1] = JsonbPGetDatum(r->resolved);
-	goya_store_run(GOYA_STMT_QUOTE, args, NULL);
-	amount = SPI_processed == 0 || goya_result_isnull(0, 1) ? 0 : goya_result_int8(0, 1);
-	if (s->has_max_cost)
-		amount = Min(amount, s->max_cost);
-	args[1] = UUIDPGetDatum(id);
-	args[2] = Int64GetDatum(amount);
-	goya_store_run(GOYA_STMT_HOLD, args, NULL);
-	*hold = goya_result_uuid(0, 1);
+	goya_run_need_sql(sql);
+	goya_escrow_start(&s->tenant, ids, n, r, s->has_max_cost ? s->max_cost : -1);
 	return true;
 }
 
 /* ----- rows ----- */
 
-static void
-insert_task(const GoyaStart *s, const pg_uuid_t *id, const pg_uuid_t *workflow, int revision, const char *trace_id, const pg_uuid_t *hold)
+void
+goya_run_write_task(GoyaTable *t, const GoyaStart *s, const pg_uuid_t *id, const GoyaRevision *r, const pg_uuid_t *hold)
 {
-	Datum		args[20];
-	char		nulls[20];
-	NameData	run_as;
+	TupleTableSlot *row = goya_table_row(t);
+	NameData   *run_as = palloc0(sizeof(NameData));
 
-	memset(nulls, ' ', sizeof(nulls));
-#define PUT(i, present, value) do { if (present) args[i] = (value); else { args[i] = (Datum) 0; nulls[i] = 'n'; } } while (0)
-	namestrcpy(&run_as, s->run_as);
-	PUT(0, true, UUIDPGetDatum(id));
-	PUT(1, true, UUIDPGetDatum(&s->tenant));
-	PUT(2, true, UUIDPGetDatum(workflow));
-	PUT(3, true, Int32GetDatum(revision));
-	PUT(4, true, NameGetDatum(&run_as));
-	PUT(5, s->created_by != NULL, CStringGetTextDatum(s->created_by));
-	PUT(6, true, Int16GetDatum(s->priority));
-	PUT(7, true, Int16GetDatum(s->depth));
-	PUT(8, true, JsonbPGetDatum(s->input));
-	PUT(9, s->asset != NULL, UUIDPGetDatum(s->asset));
-	PUT(10, s->parent != NULL, UUIDPGetDatum(s->parent));
-	PUT(11, s->has_parent_node, Int32GetDatum(s->parent_node));
-	PUT(12, s->has_parent_node, Int32GetDatum(s->parent_item));
-	PUT(13, s->trigger_id != NULL, UUIDPGetDatum(s->trigger_id));
-	PUT(14, s->trigger != NULL, JsonbPGetDatum(s->trigger));
-	PUT(15, true, CStringGetTextDatum(trace_id));
-	PUT(16, s->idempotency_key != NULL, CStringGetTextDatum(s->idempotency_key));
-	PUT(17, s->has_max_cost, Int64GetDatum(s->max_cost));
-	PUT(18, hold != NULL, UUIDPGetDatum(hold));
-	PUT(19, s->run_at != 0, TimestampTzGetDatum(s->run_at));
+	namestrcpy(run_as, s->run_as);
+#define PUT(column, value) goya_row_set(t, row, column, value)
+#define PUT_IF(present, column, value) do { if (present) PUT(column, value); } while (0)
+	PUT(GOYA_TASKS_ID, UUIDPGetDatum(id));
+	PUT(GOYA_TASKS_TENANT_ID, UUIDPGetDatum(&s->tenant));
+	PUT(GOYA_TASKS_WORKFLOW_ID, UUIDPGetDatum(&r->workflow));
+	PUT(GOYA_TASKS_REVISION, Int32GetDatum(r->revision));
+	PUT(GOYA_TASKS_STATUS, goya_table_label(t, GOYA_TASK_PENDING));
+	PUT(GOYA_TASKS_RUN_AS, NameGetDatum(run_as));
+	PUT_IF(s->created_by != NULL, GOYA_TASKS_CREATED_BY, CStringGetTextDatum(s->created_by));
+	PUT(GOYA_TASKS_PRIORITY, Int16GetDatum(s->priority));
+	PUT(GOYA_TASKS_DEPTH, Int16GetDatum(s->depth));
+	PUT(GOYA_TASKS_PAUSED, BoolGetDatum(false));
+	PUT(GOYA_TASKS_FAILING, BoolGetDatum(false));
+	PUT(GOYA_TASKS_ACTIVE, Int32GetDatum(1));
+	PUT(GOYA_TASKS_WAITING, Int32GetDatum(0));
+	PUT(GOYA_TASKS_DONE_NODES, Int32GetDatum(0));
+	PUT(GOYA_TASKS_LAST_SEQ, Int32GetDatum(1));
+	PUT(GOYA_TASKS_PROGRESS, Float4GetDatum(0));
+	PUT(GOYA_TASKS_INPUT, JsonbPGetDatum(s->input));
+	PUT_IF(s->asset != NULL, GOYA_TASKS_ASSET_ID, UUIDPGetDatum(s->asset));
+	PUT_IF(s->parent != NULL, GOYA_TASKS_PARENT_TASK_ID, UUIDPGetDatum(s->parent));
+	PUT_IF(s->has_parent_node, GOYA_TASKS_PARENT_NODE, Int32GetDatum(s->parent_node));
+	PUT_IF(s->has_parent_node, GOYA_TASKS_PARENT_ITEM, Int32GetDatum(s->parent_item));
+	PUT_IF(s->trigger_id != NULL, GOYA_TASKS_TRIGGER_ID, UUIDPGetDatum(s->trigger_id));
+	PUT_IF(s->trigger != NULL, GOYA_TASKS_TRIGGER, JsonbPGetDatum(s->trigger));
+	PUT(GOYA_TASKS_TRACE_ID, CStringGetTextDatum(s->trace_id ? s->trace_id : goya_uuid_text(id)));
+	PUT_IF(s->idempotency_key != NULL, GOYA_TASKS_IDEMPOTENCY_KEY, CStringGetTextDatum(s->idempotency_key));
+	PUT_IF(s->has_max_cost, GOYA_TASKS_MAX_COST, Int64GetDatum(s->max_cost));
+	PUT_IF(hold != NULL, GOYA_TASKS_HOLD_ID, UUIDPGetDatum(hold));
+	PUT_IF(s->run_at != 0, GOYA_TASKS_RUN_AT, TimestampTzGetDatum(s->run_at));
+	PUT(GOYA_TASKS_CREATED_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
+#undef PUT_IF
 #undef PUT
-	goya_store_run(GOYA_STMT_INSERT_TASK, args, nulls);
+	goya_table_append(t);
 }
 
-static void
-queue_start(const GoyaStart *s, const pg_uuid_t *id)
+bool
+goya_run_is_later(const GoyaStart *s)
+{
+	return s->run_at != 0 && s->run_at > GetCurrentTimestamp();
+}
+
+GoyaRows *
+goya_run_create_timers(void)
 {
 	static const Oid columns[] = {INT8OID, INT2OID, INT2OID, UUIDOID, INT4OID, INT4OID, INT2OID, TIMESTAMPTZOID};
-	bool		later = s->run_at > GetCurrentTimestamp();
-	GoyaRows   *rows;
 
-	if (!later)
+	return goya_rows_create(lengthof(columns), columns);
+}
+
+/* The task's start: in the queue now, or among the timers if it is to wait.  Wakes whose work it is. */
+void
+goya_run_queue(const GoyaStart *s, const pg_uuid_t *id, const GoyaRevision *r, GoyaTable *ready, GoyaRows *timers)
+{
+	int64		rank = goya_rank_next(MyDatabaseId, &s->tenant, s->priority, 1);
+	int			lane = goya_node_lane(r->plan, -1);
+
+	goya_wake_at_commit(timers != NULL ? GOYA_WAKE_TIMERS : lane == GOYA_LANE_ENGINE ? GOYA_WAKE_TRANSFERS : GOYA_WAKE_EXECUTORS);
+	if (timers == NULL)
 	{
-		GoyaTable  *ready = goya_table_open(GOYA_TABLE_READY);
-
-		goya_queue_append(ready, goya_rank_next(MyDatabaseId, &s->tenant, s->priority, 1), GOYA_LANE_EXECUTOR, GOYA_VERB_RUN, id, -1, 0, 1, 0);
-		goya_table_close(ready);
-		goya_wake_at_commit(GOYA_WAKE_EXECUTORS);
+		goya_queue_append(ready, rank, lane, GOYA_VERB_RUN, id, -1, 0, 1, 0);
 		return;
 	}
-	rows = goya_rows_create(8, columns);
-	goya_rows_add(rows);
-	goya_rows_int8(rows, 0, goya_rank_next(MyDatabaseId, &s->tenant, s->priority, 1));
-	goya_rows_int2(rows, 1, GOYA_LANE_EXECUTOR);
-	goya_rows_int2(rows, 2, GOYA_VERB_RUN);
-	goya_rows_uuid(rows, 3, id);
-	goya_rows_int4(rows, 4, -1);
-	goya_rows_int4(rows, 5, 0);
-	goya_rows_int2(rows, 6, 1);
-	goya_rows_time(rows, 7, s->run_at);
-	goya_rows_run(GOYA_STMT_INSERT_TIMERS, rows);
-	goya_wake_at_commit(GOYA_WAKE_TIMERS);
+	goya_rows_add(timers);
+	goya_rows_int8(timers, 0, rank);
+	goya_rows_int2(timers, 1, lane);
+	goya_rows_int2(timers, 2, GOYA_VERB_RUN);
+	goya_rows_uuid(timers, 3, id);
+	goya_rows_int4(timers, 4, -1);
+	goya_rows_int4(timers, 5, 0);
+	goya_rows_int2(timers, 6, 1);
+	goya_rows_time(timers, 7, s->run_at);
+}
+
+/* A table that somebody gave triggers is written as goya_owner, with the search_path that goes with it. */
+GoyaTable *
+goya_run_open(GoyaTableId id, GoyaRunSql *sql)
+{
+	GoyaTable  *t = goya_table_open(id);
+
+	if (!t->plain_insert)
+		goya_run_need_sql(sql);
+	return t;
 }
 
 static void
-init_context(const GoyaStart *s, GoyaRevision *r, const pg_uuid_t *id)
+write_rows(const GoyaStart *s, const pg_uuid_t *id, const GoyaRevision *r, const pg_uuid_t *hold, GoyaRunSql *sql)
+{
+	GoyaTable  *t = goya_run_open(GOYA_TABLE_TASKS, sql);
+	GoyaRows   *timers;
+
+	goya_run_write_task(t, s, id, r, hold);
+	goya_table_close(t);
+	if (!goya_run_is_later(s))
+	{
+		t = goya_run_open(GOYA_TABLE_READY, sql);
+		goya_run_queue(s, id, r, t, NULL);
+		goya_table_close(t);
+		return;
+	}
+	timers = goya_run_create_timers();
+	goya_run_queue(s, id, r, NULL, timers);
+	goya_run_need_sql(sql);
+	goya_rows_run(GOYA_STMT_INSERT_TIMERS, timers);
+}
+
+void
+goya_run_init_context(const GoyaStart *s, GoyaRevision *r, const pg_uuid_t *id, GoyaRunSql *sql)
 {
 	Datum		args[4];
 
 	if (!r->plan->has_context)
 		return;
+	goya_run_need_sql(sql);
 	args[0] = UUIDPGetDatum(id);
 	args[1] = UUIDPGetDatum(&s->tenant);
 	args[2] = JsonbPGetDatum(r->plan->context_spec);
@@ -307,45 +405,29 @@ init_context(const GoyaStart *s, GoyaRevision *r, const pg_uuid_t *id)
 }
 
 static pg_uuid_t
-start_task(const GoyaStart *s)
+start_task(const GoyaStart *s, GoyaRunSql *sql)
 {
+	GoyaRevision *r = goya_run_revision(s, sql);
 	pg_uuid_t	id;
-	pg_uuid_t	hold;
-	pg_uuid_t	workflow;
-	int			revision = s->revision;
-	GoyaRevision *r;
 	bool		held;
 
-	if (s->workflow != NULL && revision > 0)
-		workflow = *s->workflow;
+	check_asset(s, sql);
+	goya_run_check_input(r, s->input, "input");
+	if (s->id != NULL)
+		id = *s->id;
 	else
-	{
-		WorkflowRow row = find_workflow(s);
-
-		workflow = row.id;
-		revision = row.revision;
-	}
-	r = goya_plan_cache_get(&workflow, revision);
-	if (r == NULL)
-		ereport(ERROR, (errcode(GOYA_ERR_NOT_FOUND), errmsg("revision %d of the workflow not found", revision)));
-	check_asset(s);
-	check_input(r, s->input);
-	goya_uuid_new(&id);
-	if (repeated(s, &workflow, &id))
+		goya_uuid_new(&id);
+	if (repeated(s, &r->workflow, &id, sql))
 		return id;
-	init_context(s, r, &id);
-	held = hold_money(s, r, &id, &hold);
-	insert_task(s, &id, &workflow, revision, s->trace_id ? s->trace_id : goya_uuid_text(&id), held ? &hold : NULL);
-	queue_start(s, &id);
+	goya_run_init_context(s, r, &id, sql);
+	held = goya_run_hold_money(s, r, &id, 1, sql);
+	write_rows(s, &id, r, held ? &id : NULL, sql);
 	return id;
 }
 
-pg_uuid_t
-goya_run_start(const GoyaStart *s)
+void
+goya_run_check_options(const GoyaStart *s)
 {
-	GoyaStoreScope scope;
-	pg_uuid_t	id;
-
 	goya_require_preload();
 	check_role(s->run_as);
 	if (s->priority < -100 || s->priority > 100)
@@ -357,9 +439,17 @@ goya_run_start(const GoyaStart *s)
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("tasks started by tasks are more than %d deep", goya_guc_max_depth),
 				 errhint("A workflow may start itself without end; goya.max_depth is the limit.")));
-	goya_store_enter(&scope);
-	id = start_task(s);
-	goya_store_leave(&scope);
+}
+
+pg_uuid_t
+goya_run_start(const GoyaStart *s)
+{
+	GoyaRunSql	sql = {0};
+	pg_uuid_t	id;
+
+	goya_run_check_options(s);
+	id = start_task(s, &sql);
+	goya_run_end_sql(&sql);
 	return id;
 }
 
@@ -377,6 +467,38 @@ text_arg(FunctionCallInfo fcinfo, int i)
 	return PG_ARGISNULL(i) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(i));
 }
 
+/* Who calls, what it is called with that run and run_many have in common, and from which task. */
+void
+goya_run_caller(GoyaStart *s, const char *workflow)
+{
+	static LocalTransactionId trimmed_in = InvalidLocalTransactionId;
+
+	goya_require_preload();
+	memset(s, 0, sizeof(*s));
+	goya_identity_require_tenant(&s->tenant);
+	if (goya_identity_is_reader())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("role \"%s\" may only read", GetUserNameFromId(goya_identity_caller(), false)),
+				 errdetail("It is a member of its tenant with access reader."),
+				 errhint("Ask an administrator for goya.add_member with access member.")));
+	s->run_as = GetUserNameFromId(goya_identity_caller(), false);
+	s->created_by = goya_identity_user();
+	s->workflow_name = workflow;
+	if (workflow == NULL)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("workflow must not be null"), errhint("Give the name of a workflow.")));
+	if (goya_identity_run() != NULL)
+	{
+		s->parent = &goya_identity_run()->task; /* started by a node's SQL: nobody waits, but the depth is limited */
+		s->depth = goya_identity_run()->depth + 1;
+	}
+	else if (MyProc->lxid != trimmed_in)
+	{
+		goya_plan_cache_trim(); /* once per transaction, first of all: nobody holds a plan */
+		trimmed_in = MyProc->lxid;
+	}
+}
+
 /* goya.run(workflow, input, asset, idempotency_key, priority, trace_id, max_cost, run_at) */
 PG_FUNCTION_INFO_V1(goya_run_sql);
 Datum
@@ -385,14 +507,7 @@ goya_run_sql(PG_FUNCTION_ARGS)
 	GoyaStart	s;
 	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
 
-	goya_require_preload();
-	memset(&s, 0, sizeof(s));
-	goya_identity_require_tenant(&s.tenant);
-	s.run_as = GetUserNameFromId(goya_identity_caller(), false);
-	s.created_by = goya_identity_user();
-	s.workflow_name = text_arg(fcinfo, 0);
-	if (s.workflow_name == NULL)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("workflow must not be null"), errhint("Give the name of a workflow.")));
+	goya_run_caller(&s, text_arg(fcinfo, 0));
 	s.input = PG_ARGISNULL(1) ? goya_json_object(0, NULL, NULL) : PG_GETARG_JSONB_P(1);
 	s.asset = uuid_arg(fcinfo, 2);
 	s.idempotency_key = text_arg(fcinfo, 3);
@@ -401,11 +516,6 @@ goya_run_sql(PG_FUNCTION_ARGS)
 	s.has_max_cost = !PG_ARGISNULL(6);
 	s.max_cost = s.has_max_cost ? PG_GETARG_INT64(6) : 0;
 	s.run_at = PG_ARGISNULL(7) ? 0 : PG_GETARG_TIMESTAMPTZ(7);
-	if (goya_identity_run() != NULL)
-	{
-		s.parent = &goya_identity_run()->task;	/* started by a node's SQL: nobody waits, but the depth is limited */
-		s.depth = goya_identity_run()->depth + 1;
-	}
 	*id = goya_run_start(&s);
 	PG_RETURN_UUID_P(id);
 }
@@ -439,6 +549,7 @@ goya_start_task_sql(PG_FUNCTION_ARGS)
 	s.parent_node = s.has_parent_node ? PG_GETARG_INT32(15) : 0;
 	s.parent_item = PG_ARGISNULL(16) ? 0 : PG_GETARG_INT32(16);
 	s.revision = PG_ARGISNULL(17) ? 0 : PG_GETARG_INT32(17);
+	s.id = uuid_arg(fcinfo, 18);
 	*id = goya_run_start(&s);
 	PG_RETURN_UUID_P(id);
 }

@@ -10,10 +10,32 @@
 #include <sys/time.h>
 
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "port/pg_bswap.h"
 #include "utils/builtins.h"
 
 #include "goya.h"
+
+/* 8 random bytes.  They are fetched for many ids at once, and never used by the child of the process that fetched them. */
+static void
+take_random(uint8 *to)
+{
+	static uint8 bytes[512];
+	static int	used = sizeof(bytes);
+	static int	fetched_by = 0;
+
+	if (used == sizeof(bytes) || fetched_by != MyProcPid)
+	{
+		if (!pg_strong_random(bytes, sizeof(bytes)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INTERNAL_ERROR),
+					 errmsg("could not generate random bytes for an id")));
+		used = 0;
+		fetched_by = MyProcPid;
+	}
+	memcpy(to, bytes + used, 8);
+	used += 8;
+}
 
 void
 goya_uuid_new(pg_uuid_t *id)
@@ -30,10 +52,7 @@ goya_uuid_new(pg_uuid_t *id)
 		now = last + 1;
 	last = now;
 
-	if (!pg_strong_random(&id->data[8], 8))
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not generate random bytes for an id")));
+	take_random(&id->data[8]);
 	ms = pg_hton64((now >> 12) << 16);
 	memcpy(id->data, &ms, 6);
 	id->data[6] = 0x70 | ((now >> 8) & 0x0f);

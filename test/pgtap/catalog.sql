@@ -41,7 +41,7 @@ SELECT set_eq($$SELECT DISTINCT r.name || ' ' || a.privilege_type || ' ' || a.gr
     $$SELECT 'goya_private.task_log SELECT ' || unnest('{goya_reader,goya_user,goya_admin}'::text[])$$,
     'beside SELECT in schema goya nothing is granted on whole tables; of the internals only the log of tasks, which has policies');
 SELECT set_eq($$SELECT DISTINCT f.name FROM functions f CROSS JOIN aclexplode(f.acl) a WHERE a.grantee <> f.proowner AND f.nspname = 'goya_private'$$,
-    $$SELECT 'goya_private.' || unnest('{brief_error,find_stuck_tasks,health_inside,health_outside,in_task,iso_time,visible_activity}'::text[])$$,
+    $$SELECT 'goya_private.' || unnest('{brief_error,caller_is_reader,find_stuck_tasks,health_inside,health_outside,in_task,iso_time,visible_activity}'::text[])$$,
     'of the internal functions only those that views need are granted');
 SELECT is_empty($$SELECT name FROM functions f CROSS JOIN aclexplode(f.acl) a
     WHERE a.grantee NOT IN (f.proowner, 'goya_reader'::regrole, 'goya_user'::regrole, 'goya_admin'::regrole)$$, 'nobody but goya''s three roles is granted anything');
@@ -63,7 +63,7 @@ SELECT set_eq($$SELECT nspname || '.' || proname FROM functions WHERE prosecdef$
     'search_assets set_artifact_maturity set_price signal suspend_tenant task_context task_events_since task_svg timeline top_up '
     'unregister_authenticator update_artifact wait_for_task', ' '))
     UNION ALL SELECT 'goya_private.' || unnest(string_to_array(
-    'find_asset find_stuck_tasks find_workflow health_inside mark_origin not_found publish_event publish_inserted_assets publish_ready_assets '
+    'find_asset find_stuck_tasks find_workflow health_inside mark_origin not_found publish_event publish_ready_assets '
     'require_admin require_tenant require_writer schedule_cron set_tenant_status unschedule_trigger visible_activity', ' '))$list$, 'and are those of this list');
 
 -- Tables

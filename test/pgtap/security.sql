@@ -222,5 +222,24 @@ SELECT is(pg_temp.try_web('sec_front', 'sec_admin', '{"tenant": "sec-a"}', 'SELE
 SELECT is(pg_temp.try('sec_ada', $$SELECT set_config('request.jwt.claims', '{"tenant": "sec-b"}', true) IS NOT NULL AND goya.current_tenant() = (SELECT id FROM goya.tenants)$$), 'true',
     'claims set by just anybody mean nothing');
 
+-- ---- What a session remembers of who it is ----
+
+SELECT is(pg_temp.try_web('sec_front', 'sec_web', '{"tenant": "sec-a", "user": "zoe"}', 'SELECT goya.current_tenant() || goya.current_end_user()'),
+          (SELECT id || 'zoe' FROM goya.tenants WHERE name = 'sec-a'), 'claims say who it is');
+SELECT is(pg_temp.try_web('sec_front', 'sec_web', '{"tenant": "sec-b", "sub": "yan"}', 'SELECT goya.current_tenant() || goya.current_end_user()'),
+          (SELECT id || 'yan' FROM goya.tenants WHERE name = 'sec-b'), 'other claims say otherwise');
+SELECT is(pg_temp.try_web('sec_front', 'sec_web', '{"tenant": "sec-a", "user": "zoe"}', 'SELECT goya.current_end_user()'), 'zoe', 'and the first again');
+SELECT is(pg_temp.try_web('sec_fake', 'sec_web', '{"tenant": "sec-a", "user": "zoe"}', 'SELECT coalesce(goya.current_tenant() || goya.current_end_user(), ''nobody'')'),
+          'nobody', 'not for a session user that is none, with the same role and the same claims');
+SELECT goya.unregister_authenticator('sec_front');
+SELECT is(pg_temp.try_web('sec_front', 'sec_web', '{"tenant": "sec-a", "user": "zoe"}', 'SELECT coalesce(goya.current_end_user(), ''nobody'')'), 'nobody', 'nor for one that no longer is');
+SELECT goya.register_authenticator('sec_front');
+SELECT is(pg_temp.try_web('sec_front', 'sec_web', '{"tenant": "sec-a", "user": "zoe"}', 'SELECT goya.current_end_user()'), 'zoe', 'registered again, it is');
+UPDATE goya.tenants SET name = 'sec-z' WHERE name = 'sec-a';
+SELECT is(pg_temp.try_web('sec_front', 'sec_web', '{"tenant": "sec-a", "user": "zoe"}', 'SELECT coalesce(goya.current_tenant()::text, ''none'')'), 'none', 'a tenant that was renamed');
+UPDATE goya.tenants SET name = 'sec-a' WHERE name = 'sec-z';
+SELECT is(pg_temp.try('sec_ada', 'SELECT goya.current_caller()'), 'sec_ada', 'SET ROLE');
+SELECT isnt(pg_temp.try('sec_bob', 'SELECT goya.current_tenant()'), pg_temp.try('sec_ada', 'SELECT goya.current_tenant()'), 'to a role of another tenant');
+
 SELECT * FROM finish();
 ROLLBACK;

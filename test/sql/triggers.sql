@@ -101,7 +101,7 @@ SELECT * FROM pg_temp.news();
 SELECT goya_private.dispatch_events(100);
 SELECT count(*) FROM pg_temp.news();
 -- An event that is queued again makes no second task.
-INSERT INTO goya_private.event_queue SELECT e.id FROM goya.events e JOIN goya.assets a ON a.id = e.subject_id AND a.name IN ('a', 'b', 'c') WHERE e.type = 'asset_new';
+INSERT INTO goya_private.event_queue SELECT e.id, e.tenant_id FROM goya.events e JOIN goya.assets a ON a.id = e.subject_id AND a.name IN ('a', 'b', 'c') WHERE e.type = 'asset_new';
 SELECT goya_private.dispatch_events(100);
 SELECT count(*) FROM pg_temp.news();
 SELECT k.priority, k.trigger - 'slot' - 'event', k.trigger ->> 'slot' = 'event:' || (k.trigger #>> '{event,id}'), k.trigger #>> '{event,type}'
