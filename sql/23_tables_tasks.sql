@@ -10,7 +10,7 @@ CREATE TABLE goya.tasks (
     workflow_id uuid NOT NULL,
     revision    integer NOT NULL,
     status      goya.task_status NOT NULL DEFAULT 'pending',
-    run_as      name NOT NULL,                     -- the role its SQL runs as
+    run_as      text COLLATE "C" NOT NULL,         -- the role its SQL runs as
     created_by  text,                              -- the front end's user, from the verified claims
     priority    smallint NOT NULL DEFAULT 0,       -- -100 … 100, higher first
     depth       smallint NOT NULL DEFAULT 0,
@@ -47,7 +47,7 @@ CREATE INDEX tasks_tenant_idx ON goya.tasks (tenant_id, id);
 CREATE INDEX tasks_workflow_idx ON goya.tasks (workflow_id, id);
 CREATE INDEX tasks_parent_idx ON goya.tasks (parent_task_id) WHERE parent_task_id IS NOT NULL;
 CREATE INDEX tasks_asset_idx ON goya.tasks (asset_id) WHERE asset_id IS NOT NULL;
-CREATE INDEX tasks_trace_idx ON goya.tasks (trace_id, id);
+CREATE INDEX tasks_trace_idx ON goya.tasks (trace_id, id) WHERE trace_id <> id::text;    -- most are a trace of their own
 
 CREATE TABLE goya.node_runs (
     task_id     uuid NOT NULL,

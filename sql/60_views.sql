@@ -90,6 +90,21 @@ A long poll for front ends: pass the last seq seen. Returns at once when the tas
 Errors: PT404 no such task, 22023 bad limit_rows, 55000 waiting for a task this transaction started.
 Example: SELECT * FROM goya.task_events_since(id, 17, ''20 s'');';
 
+-- ---- traces ----
+
+CREATE FUNCTION goya.tasks_of_trace(trace_id text) RETURNS SETOF goya.tasks
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT t.* FROM goya.tasks t WHERE t.trace_id = tasks_of_trace.trace_id AND t.trace_id <> t.id::text
+    UNION ALL
+    SELECT t.* FROM goya.tasks t
+    WHERE t.id = CASE WHEN tasks_of_trace.trace_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN tasks_of_trace.trace_id::uuid END
+      AND t.trace_id = tasks_of_trace.trace_id
+$$;
+COMMENT ON FUNCTION goya.tasks_of_trace(text) IS
+'Returns the tasks of a trace: those started with this trace_id, by people, triggers and other tasks.
+A task without a trace_id of its own is a trace by its id; child tasks and retries take their parent''s. Of a tenant''s tasks only the caller''s.
+Example: SELECT id, status FROM goya.tasks_of_trace(''order-4711'') ORDER BY id;';
+
 -- ---- activity ----
 
 CREATE FUNCTION goya_private.visible_activity(OUT process text, OUT pid integer, OUT state text, OUT task_id uuid, OUT workflow text, OUT node text,

@@ -68,7 +68,7 @@ DECLARE
     readers constant text[] := ARRAY[
         'check_schema', 'context_at', 'current_caller', 'current_end_user', 'current_tenant', 'derivation_tree', 'diagnose',
         'diff_workflow', 'explain_workflow', 'export_workflow', 'graph', 'is_admin', 'new_id', 'quote', 'search_assets', 'task_context', 'task_events_since',
-        'task_svg', 'timeline', 'validate_workflow', 'wait_for_task'];
+        'task_svg', 'tasks_of_trace', 'timeline', 'validate_workflow', 'wait_for_task'];
     users constant text[] := ARRAY[
         'activate_operator_version', 'add_operator_version', 'approve', 'cancel', 'capture', 'create_operator', 'create_trigger',
         'create_workflow', 'delete_workflow', 'disable_trigger', 'disable_workflow', 'drop_trigger', 'enable_trigger', 'enable_workflow', 'finish_asset', 'hold', 'patch_context', 'pause', 'publish_workflow',

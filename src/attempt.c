@@ -8,8 +8,10 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "attempt.h"
+#include "guc.h"
 #include "shmem.h"
 #include "worker.h"
 
@@ -48,18 +50,21 @@ goya_attempt_batch(GoyaAttempt *a, GoyaBatchMode mode, int limit)
 }
 
 /*
- * Claimed rows that a batch had no time for are locked away from others and written again for nothing: so the next one claims no more
- * than this one began, and twice as many when this one began all it had.
+ * After the commit: how many rows to claim next, so that a batch with its writing takes about goya.batch_time.  Rows that a batch has
+ * no time for are locked away from others and written again for nothing; small batches wait for the disk more often.
  */
 void
 goya_attempt_learn(GoyaAttempt *a, const GoyaBatch *b)
 {
+	int64		elapsed = Max(1, (GetCurrentTimestamp() - b->now) / 1000);
+	int			begun = Max(b->n_begun, 1);
+
 	if (b->n_claims == 0 || b->single)
 		return;
-	if (b->n_begun < b->n_claims)
-		a->rows = Max(b->n_begun, 1);
-	else if (a->rows > 0 && b->n_claimed >= b->limit)
-		a->rows = Min(a->rows, INT_MAX / 2) * 2;
+	if (elapsed > goya_guc_batch_time || begun < b->n_claims)
+		a->rows = Max(1, Min(begun, (int) (begun * goya_guc_batch_time / elapsed)));
+	else if (a->rows > 0 && b->n_claimed >= b->limit && elapsed * 2 < goya_guc_batch_time)
+		a->rows = Min(a->rows, goya_guc_batch_size) * 2;
 }
 
 void

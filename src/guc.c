@@ -17,7 +17,7 @@ int			goya_guc_max_databases = 16;
 int			goya_guc_max_executors = 2;
 int			goya_guc_max_slow_nodes = 4;
 int			goya_guc_executor_idle_timeout = 60;
-int			goya_guc_batch_size = 500;
+int			goya_guc_batch_size = 1000;
 int			goya_guc_batch_time = 50;
 int			goya_guc_max_transfers = 1000;
 int			goya_guc_poll_interval = 60;
@@ -61,13 +61,13 @@ goya_guc_define(void)
 			   &goya_guc_max_slow_nodes, 4, 1, 60, PGC_SIGHUP, 0);
 	define_int("goya.executor_idle_timeout", "How long an executor without work stays.",
 			   &goya_guc_executor_idle_timeout, 60, 1, 86400, PGC_SIGHUP, GUC_UNIT_S);
-	define_int("goya.batch_size", "Most node runs in one transaction of an executor.",
-			   &goya_guc_batch_size, 500, 1, 10000, PGC_SIGHUP, 0);
-	define_int("goya.batch_time", "Time after which an executor commits its batch.",
+	define_int("goya.batch_size", "Most rows of the queue that one transaction of an executor claims.",
+			   &goya_guc_batch_size, 1000, 1, 10000, PGC_SIGHUP, 0);
+	define_int("goya.batch_time", "Time that a batch of an executor should take.",
 			   &goya_guc_batch_time, 50, 1, 10000, PGC_SIGHUP, GUC_UNIT_MS);
 	define_int("goya.max_transfers", "Most outside calls in flight at once in one database.",
 			   &goya_guc_max_transfers, 1000, 1, 10000, PGC_SIGHUP, 0);
-	define_int("goya.poll_interval", "Longest time an idle engine sleeps before it looks at its tables.",
+	define_int("goya.poll_interval", "Longest time the engine sleeps before it looks at its tables; ten times that while nothing happens.",
 			   &goya_guc_poll_interval, 60, 1, 3600, PGC_SIGHUP, GUC_UNIT_S);
 	define_int("goya.cancel_grace", "Time a cancelled task's running statement or transfer has before it is interrupted.",
 			   &goya_guc_cancel_grace, 200, 0, 60000, PGC_SIGHUP, GUC_UNIT_MS);

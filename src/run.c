@@ -280,9 +280,7 @@ void
 goya_run_write_task(GoyaTable *t, const GoyaStart *s, const pg_uuid_t *id, const GoyaRevision *r, const pg_uuid_t *hold)
 {
 	TupleTableSlot *row = goya_table_row(t);
-	NameData   *run_as = palloc0(sizeof(NameData));
 
-	namestrcpy(run_as, s->run_as);
 #define PUT(column, value) goya_row_set(t, row, column, value)
 #define PUT_IF(present, column, value) do { if (present) PUT(column, value); } while (0)
 	PUT(GOYA_TASKS_ID, UUIDPGetDatum(id));
@@ -290,7 +288,7 @@ goya_run_write_task(GoyaTable *t, const GoyaStart *s, const pg_uuid_t *id, const
 	PUT(GOYA_TASKS_WORKFLOW_ID, UUIDPGetDatum(&r->workflow));
 	PUT(GOYA_TASKS_REVISION, Int32GetDatum(r->revision));
 	PUT(GOYA_TASKS_STATUS, goya_table_label(t, GOYA_TASK_PENDING));
-	PUT(GOYA_TASKS_RUN_AS, NameGetDatum(run_as));
+	PUT(GOYA_TASKS_RUN_AS, CStringGetTextDatum(s->run_as));
 	PUT_IF(s->created_by != NULL, GOYA_TASKS_CREATED_BY, CStringGetTextDatum(s->created_by));
 	PUT(GOYA_TASKS_PRIORITY, Int16GetDatum(s->priority));
 	PUT(GOYA_TASKS_DEPTH, Int16GetDatum(s->depth));

@@ -108,7 +108,7 @@ fill_task(GoyaTask *task, GoyaTable *t)
 	task->tenant = *DatumGetUUIDP(get(t, GOYA_TASKS_TENANT_ID));
 	task->workflow = *DatumGetUUIDP(get(t, GOYA_TASKS_WORKFLOW_ID));
 	task->revision = DatumGetInt32(get(t, GOYA_TASKS_REVISION));
-	task->run_as = pstrdup(NameStr(*DatumGetName(get(t, GOYA_TASKS_RUN_AS))));
+	task->run_as = get_text(t, GOYA_TASKS_RUN_AS);
 	task->created_by = get_text(t, GOYA_TASKS_CREATED_BY);
 	task->priority = DatumGetInt16(get(t, GOYA_TASKS_PRIORITY));
 	task->depth = DatumGetInt16(get(t, GOYA_TASKS_DEPTH));
