@@ -210,7 +210,7 @@ next_work(GoyaBatch *b, GoyaWork *w)
 static void
 queue_again(GoyaBatch *b, const GoyaWork *w)
 {
-	int			lane = w->verb != GOYA_VERB_RUN ? GOYA_LANE_WAKE : w->node < 0 ? GOYA_LANE_EXECUTOR : goya_node_lane(w->task->plan, w->node);
+	int			lane = w->verb != GOYA_VERB_RUN ? GOYA_LANE_WAKE : goya_node_lane(w->task->plan, w->node);
 	GoyaQueued *q = goya_batch_queue(b, w->task, lane, w->verb, w->node, w->item, w->attempt, 0);
 
 	q->tries = w->tries;

@@ -45,11 +45,11 @@ typedef struct InFlight
 	TimestampTz started_at;
 } InFlight;
 
-/* A result waiting to be recorded. */
+/* A result that waits to be recorded. */
 typedef struct CallResult
 {
 	InFlight	call;
-	GoyaHttpResult *http;		/* NULL: the outcome was lost with an earlier engine */
+	GoyaHttpResult *http;
 	MemoryContext cxt;
 } CallResult;
 
@@ -115,7 +115,7 @@ goya_calls_interrupt(GoyaCalls *c, const pg_uuid_t *task)
 	hash_seq_init(&seq, c->in_flight);
 	while ((f = hash_seq_search(&seq)) != NULL)
 		if (goya_uuid_equal(&f->task, task))
-			(void) goya_http_cancel(c->http, f->id);
+			goya_http_cancel(c->http, f->id);
 }
 
 /* After repeated errors: not the whole processor for trying again. */
@@ -172,6 +172,7 @@ goya_calls_claim(GoyaCalls *c)
 		b = goya_attempt_batch(c->claims, GOYA_BATCH_ADVANCE, limit);
 		b->in_engine = true;
 		b->epoch = c->epoch;
+		b->max_calls = room(c);
 		claimed = goya_batch_claim(b, GOYA_LANE_ENGINE);
 		if (claimed > 0)
 			goya_batch_run(b);
@@ -236,50 +237,37 @@ finish_lost(GoyaBatch *b, const GoyaWork *w, TimestampTz started_at)
 	goya_advance_finish(b, w, &o, NULL, started_at, true);
 }
 
-/* Which of the results are still this engine's to write?  Under the tasks' locks. */
-static bool *
+/*
+ * The rows of the results that are still this engine's to write, NULL for the others.  Under the tasks' locks, with a snapshot taken since.
+ */
+static HeapTuple *
 still_ours(GoyaBatch *b, GoyaCalls *c, List *results, int n)
 {
-	static const Oid columns[] = {UUIDOID, TEXTOID, INT4OID, INT2OID};
-	GoyaRows   *rows = goya_rows_create(4, columns);
-	bool	   *ours = palloc0(sizeof(bool) * Max(n, 1));
-	int		   *index = palloc(sizeof(int) * Max(n, 1));
+	HeapTuple  *ours = palloc0(sizeof(HeapTuple) * Max(n, 1));
 	GoyaStoreScope scope;
+	GoyaTable  *t;
 
+	goya_store_enter(&scope);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	t = goya_table_open(GOYA_TABLE_NODE_RUNS);
 	for (int i = 0; i < n; i++)
 	{
-		CallResult	   *r = list_nth(results, i);
-		GoyaTask   *t = goya_batch_task(b, &r->call.task);
+		CallResult *r = list_nth(results, i);
+		GoyaWork	w = {.task = goya_batch_task(b, &r->call.task),.node = r->call.node,.item = r->call.item,.attempt = r->call.attempt};
 
-		if (t == NULL || t->plan == NULL || !t->runnable || !t->locked)
-			continue;
-		index[rows->n] = i;
-		goya_rows_add(rows);
-		goya_rows_uuid(rows, 0, &t->id);
-		goya_rows_text(rows, 1, t->plan->nodes[r->call.node].key);
-		goya_rows_int4(rows, 2, r->call.item);
-		goya_rows_int2(rows, 3, r->call.attempt);
+		if (w.task != NULL && w.task->plan != NULL && w.task->runnable && w.task->locked)
+			ours[i] = goya_run_row_running(t, &w, c->epoch);
 	}
-	if (rows->n == 0)
-		return ours;
-	goya_store_enter(&scope);
-	goya_rows_run(GOYA_STMT_OPEN_RUNS, rows);
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		int			at = index[goya_result_int4(i, 1) - 1];
-		CallResult	   *r = list_nth(results, at);
-
-		ours[at] = strcmp(goya_result_text(i, 2, CurrentMemoryContext), "running") == 0 &&
-			(r->http == NULL || (!goya_result_isnull(i, 3) && goya_result_int4(i, 3) == c->epoch));
-	}
+	goya_table_close(t);
+	PopActiveSnapshot();
 	goya_store_leave(&scope);
 	return ours;
 }
 
 static void
-record_one(GoyaBatch *b, CallResult *r)
+record_one(GoyaBatch *b, CallResult *r, HeapTuple row)
 {
-	GoyaWork	w = {.task = goya_batch_task(b, &r->call.task),.node = r->call.node,.item = r->call.item,.attempt = r->call.attempt};
+	GoyaWork	w = {.task = goya_batch_task(b, &r->call.task),.node = r->call.node,.item = r->call.item,.attempt = r->call.attempt,.row = row};
 
 	w.task->rank = r->call.rank;
 	w.task->touched = true;
@@ -294,8 +282,6 @@ record_one(GoyaBatch *b, CallResult *r)
 
 		goya_advance_finish(b, &w, &o, NULL, r->call.started_at, true);
 	}
-	else if (r->http == NULL)
-		finish_lost(b, &w, r->call.started_at);
 	else
 		goya_node_finish_call(b, &w, r->http, r->call.started_at);
 }
@@ -306,7 +292,7 @@ record_batch(GoyaCalls *c, int n)
 	GoyaBatch  *b = goya_attempt_batch(c->records, GOYA_BATCH_ADVANCE, n);
 	MemoryContext old = MemoryContextSwitchTo(b->cxt);
 	pg_uuid_t  *ids = palloc(sizeof(pg_uuid_t) * n);
-	bool	   *ours;
+	HeapTuple  *ours;
 
 	b->in_engine = true;
 	b->epoch = c->epoch;
@@ -318,8 +304,8 @@ record_batch(GoyaCalls *c, int n)
 	goya_batch_lock_tasks(b);
 	ours = still_ours(b, c, c->results, n);
 	for (int i = 0; i < n; i++)
-		if (ours[i])
-			record_one(b, list_nth(c->results, i));
+		if (ours[i] != NULL)
+			record_one(b, list_nth(c->results, i), ours[i]);
 	if (!b->single)
 		b->blame->valid = false;
 	b->in_engine = false;		/* further calls of these tasks go through the queue */

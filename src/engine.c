@@ -3,8 +3,9 @@
  *		The goya engine: one per database.  Timers, triggers, events to tasks, outside calls, cancels, executors.  No SQL of users.
  *
  * Its session is goya_owner's.  The loop does the same in the same order every time; what there is to do comes as bits from shared
- * memory (GOYA_WAKE_*), from timers it knows, and from its sockets.  The tables are the truth: every poll interval, and after anything
- * unclear, it behaves as if all bits were set.
+ * memory (GOYA_WAKE_*), from timers it knows, and from its sockets.  The tables are the truth: within a poll interval of anything that
+ * happened it looks at them, in one transaction that only reads; while such looks find nothing, they are QUIET_FACTOR times as rare, so
+ * that an idle database costs nothing.  At the start and a second after an error it behaves as if all bits were set.
  *
  * A restored copy of a database (another cluster or database oid is written in goya_private.engine) runs nothing until
  * goya.adopt_copy(): the engine notes it and leaves; the launcher looks again every minute.
@@ -38,6 +39,7 @@
 #include "guc.h"
 #include "http.h"
 #include "listen.h"
+#include "notes.h"
 #include "shmem.h"
 #include "store.h"
 #include "wait.h"
@@ -45,14 +47,9 @@
 
 #define TIMERS_AT_ONCE	1000
 #define EVENTS_AT_ONCE	500
+#define QUIET_FACTOR	10
 #define NEVER			DT_NOEND
 #define IS_A_COPY		"this is a copy of another database: SELECT goya.adopt_copy() starts it"
-
-typedef struct ChannelNote
-{
-	char	   *channel;
-	char	   *payload;
-} ChannelNote;
 
 typedef struct Engine
 {
@@ -70,7 +67,7 @@ typedef struct Engine
 	TimestampTz next_poll;
 	TimestampTz executor_due;	/* one was started and has not shown up yet */
 	int			executors_before;
-	List	   *notes;			/* ChannelNote*, in TopMemoryContext */
+	bool		everything;		/* something failed: the next poll is as if all bits were set */
 	bool		is_copy;		/* rows of another database were loaded after this engine had started */
 	bool		more_calls;
 	bool		more_results;
@@ -104,6 +101,9 @@ in_transaction(const char *doing, void (*fn) (void))
 	{
 		goya_worker_abort(doing);
 		engine.next_poll = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 1000);
+		engine.next_timer = engine.next_interval = engine.next_cancel = NEVER;
+		engine.more_timers = engine.more_events = false;
+		engine.everything = true;
 	}
 	PG_END_TRY();
 	return ok;
@@ -175,48 +175,39 @@ process_cancels(void)
 }
 
 static void
-load_channels(void)
+read_channels(MemoryContext cxt)
 {
-	GoyaStoreScope scope;
 	char	  **channels;
 	int			n;
 
-	goya_store_enter(&scope);
 	goya_store_run(GOYA_STMT_CHANNELS, NULL, NULL);
 	n = SPI_processed;
 	channels = palloc(sizeof(char *) * (n + 1));
 	channels[0] = "goya_asset";
 	for (int i = 0; i < n; i++)
-		channels[i + 1] = goya_result_text(i, 1, scope.caller);
+		channels[i + 1] = goya_result_text(i, 1, cxt);
 	goya_listen_set_channels(engine.listen, channels, n + 1);
 	engine.more_channels = true;
-	goya_store_leave(&scope);
 }
 
 static void
-fire_notes(void)
+load_channels(void)
 {
 	GoyaStoreScope scope;
-	ListCell   *lc;
 
 	goya_store_enter(&scope);
-	foreach(lc, engine.notes)
-	{
-		ChannelNote *note = lfirst(lc);
-		Datum		args[2];
-
-		args[0] = CStringGetTextDatum(note->channel);
-		args[1] = CStringGetTextDatum(note->payload);
-		goya_store_run(GOYA_STMT_FIRE_CHANNEL, args, NULL);
-	}
+	read_channels(scope.caller);
 	goya_store_leave(&scope);
 }
 
 static uint32 work_wake;
 
+/* What there is to do, as bits. */
 static void
 look_for_work(void)
 {
+	static const uint32 meaning[] = {GOYA_WAKE_EXECUTORS, GOYA_WAKE_TRANSFERS, GOYA_WAKE_EXECUTORS, GOYA_WAKE_EXECUTORS, GOYA_WAKE_CANCELS,
+	GOYA_WAKE_EVENTS, GOYA_WAKE_TIMERS, GOYA_WAKE_TRIGGERS};
 	GoyaStoreScope scope;
 	Datum		args[1];
 
@@ -226,10 +217,23 @@ look_for_work(void)
 	engine.is_copy = goya_result_bool(0, 1);
 	goya_store_run(GOYA_STMT_HAS_WORK, NULL, NULL);
 	work_wake = 0;
-	if (goya_result_bool(0, 1) || goya_result_bool(0, 3) || goya_result_bool(0, 4))
-		work_wake |= GOYA_WAKE_EXECUTORS;
-	if (goya_result_bool(0, 2))
-		work_wake |= GOYA_WAKE_TRANSFERS;
+	for (int i = 0; i < lengthof(meaning); i++)
+		if (goya_result_bool(0, i + 1))
+			work_wake |= meaning[i];
+	goya_store_leave(&scope);
+}
+
+/* The same for a poll, with what a lost wake-up may have left unknown. */
+static void
+look_at_everything(void)
+{
+	GoyaStoreScope scope;
+
+	look_for_work();
+	goya_store_enter(&scope);
+	goya_store_run(GOYA_STMT_NEXT_TIMER, NULL, NULL);
+	engine.next_timer = result_time();
+	read_channels(scope.caller);
 	goya_store_leave(&scope);
 }
 
@@ -299,44 +303,12 @@ start_executor(void)
 static void
 on_notify(const char *channel, const char *payload, void *arg)
 {
-	MemoryContext old;
-	ChannelNote *note;
-
 	if (channel == NULL)
-	{
 		pg_atomic_fetch_or_u32(&goya_my_engine->wanted, GOYA_WAKE_ALL);
-		return;
-	}
-	if (strcmp(channel, "goya_asset") == 0)
-	{
+	else if (strcmp(channel, "goya_asset") == 0)
 		pg_atomic_fetch_or_u32(&goya_my_engine->wanted, GOYA_WAKE_EVENTS);
-		return;
-	}
-	if (list_length(engine.notes) >= 10000)
-		return;					/* NOTIFY is a hint, and the flood must not take the memory */
-	old = MemoryContextSwitchTo(TopMemoryContext);
-	note = palloc(sizeof(ChannelNote));
-	note->channel = pstrdup(channel);
-	note->payload = pstrdup(payload);
-	engine.notes = lappend(engine.notes, note);
-	MemoryContextSwitchTo(old);
-}
-
-static void
-forget_notes(void)
-{
-	ListCell   *lc;
-
-	foreach(lc, engine.notes)
-	{
-		ChannelNote *note = lfirst(lc);
-
-		pfree(note->channel);
-		pfree(note->payload);
-		pfree(note);
-	}
-	list_free(engine.notes);
-	engine.notes = NIL;
+	else
+		goya_notes_add(channel, payload);
 }
 
 /* The connection string: what the administrator gave, else this server's first socket directory as goya_listener. */
@@ -481,7 +453,6 @@ sleep_time(long listen_ms)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	long		ms = ms_until(engine.next_poll, now, 3600000);
-	long		http_ms = goya_http_next_timeout(engine.http);
 
 	if (engine.more_calls || engine.more_results || engine.more_timers || engine.more_events || engine.more_channels ||
 		pg_atomic_read_u32(&goya_my_engine->wanted) != 0)
@@ -489,11 +460,28 @@ sleep_time(long listen_ms)
 	ms = ms_until(engine.next_timer, now, ms);
 	ms = ms_until(engine.next_interval, now, ms);
 	ms = ms_until(engine.next_cancel, now, ms);
-	if (http_ms >= 0)
-		ms = Min(ms, http_ms);
 	if (listen_ms >= 0)
 		ms = Min(ms, listen_ms);
 	return ms;
+}
+
+/* Look at the tables, soon again if there was something. */
+static uint32
+poll_tables(TimestampTz now)
+{
+	bool		all = engine.everything;
+	uint32		bits = GOYA_WAKE_ALL;
+
+	engine.everything = false;
+	engine.next_poll = TimestampTzPlusMilliseconds(now, goya_guc_poll_interval * 1000L);
+	if (all || !in_transaction("looking for work", look_at_everything))
+		return all ? bits : 0;
+	bits = work_wake;
+	if (engine.is_copy)
+		pause_engine(IS_A_COPY);
+	if (bits == 0 && goya_calls_in_flight(engine.calls) == 0)
+		engine.next_poll = TimestampTzPlusMilliseconds(now, goya_guc_poll_interval * 1000L * QUIET_FACTOR);
+	return bits;
 }
 
 static void
@@ -501,11 +489,10 @@ run_turn(uint32 bits)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
+	if (bits != 0 || goya_calls_in_flight(engine.calls) > 0 || engine.next_timer <= now || engine.next_interval <= now)
+		engine.next_poll = Min(engine.next_poll, TimestampTzPlusMilliseconds(now, goya_guc_poll_interval * 1000L));
 	if (engine.next_poll <= now)
-	{
-		bits |= GOYA_WAKE_ALL;
-		engine.next_poll = TimestampTzPlusMilliseconds(now, goya_guc_poll_interval * 1000L);
-	}
+		bits |= poll_tables(now);
 	if ((bits & GOYA_WAKE_ALL) == GOYA_WAKE_ALL && in_transaction("looking for work", look_for_work))
 	{
 		if (engine.is_copy)
@@ -518,10 +505,10 @@ run_turn(uint32 bits)
 		in_transaction("cancelling tasks", process_cancels);
 	if ((bits & GOYA_WAKE_EVENTS) || engine.more_events)
 		in_transaction("turning events into tasks", dispatch_events);
-	if (engine.notes != NIL)
+	if (goya_notes_waiting())
 	{
-		in_transaction("turning notifications into tasks", fire_notes);
-		forget_notes();
+		in_transaction("turning notifications into tasks", goya_notes_fire);
+		goya_notes_forget();
 	}
 	if (bits & GOYA_WAKE_TRIGGERS)
 		in_transaction("reading channels", load_channels);
@@ -565,6 +552,7 @@ goya_engine_main(Datum arg)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 			set_conninfo(dbname);
+			engine.next_poll = Min(engine.next_poll, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), goya_guc_poll_interval * 1000L));
 		}
 		MemoryContextReset(turn_context);
 		MemoryContextSwitchTo(turn_context);

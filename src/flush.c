@@ -15,42 +15,7 @@
 
 /* ----- node runs ----- */
 
-/* A row of a node run that has none yet. */
-static void
-append_run(GoyaTable *t, GoyaRecord *r, int seq, int epoch)
-{
-	TupleTableSlot *row = goya_table_row(t);
-	bool		open = r->status == GOYA_RUN_WAITING || r->status == GOYA_RUN_RUNNING;
-
-	goya_row_set(t, row, GOYA_RUNS_TASK_ID, UUIDPGetDatum(&r->task->id));
-	goya_row_set(t, row, GOYA_RUNS_NODE, CStringGetTextDatum(r->task->plan->nodes[r->node].key));
-	goya_row_set(t, row, GOYA_RUNS_ITEM, Int32GetDatum(r->item));
-	goya_row_set(t, row, GOYA_RUNS_ATTEMPT, Int16GetDatum(r->attempt));
-	goya_row_set(t, row, GOYA_RUNS_TENANT_ID, UUIDPGetDatum(&r->task->tenant));
-	goya_row_set(t, row, GOYA_RUNS_STATUS, goya_table_label(t, r->status));
-	goya_row_set(t, row, GOYA_RUNS_SEQ, Int32GetDatum(seq));
-	if (open)
-		goya_row_set(t, row, GOYA_RUNS_STARTED_SEQ, Int32GetDatum(seq));
-	if (r->status == GOYA_RUN_RUNNING)
-		goya_row_set(t, row, GOYA_RUNS_EPOCH, Int32GetDatum(epoch));
-	if (r->message != NULL)
-		goya_row_set(t, row, GOYA_RUNS_MESSAGE, CStringGetTextDatum(r->message));
-	if (r->input != NULL)
-		goya_row_set(t, row, GOYA_RUNS_INPUT, JsonbPGetDatum(r->input));
-	if (r->output != NULL)
-		goya_row_set(t, row, GOYA_RUNS_OUTPUT, JsonbPGetDatum(r->output));
-	if (r->error != NULL)
-		goya_row_set(t, row, GOYA_RUNS_ERROR, JsonbPGetDatum(r->error));
-	if (r->has_cost)
-		goya_row_set(t, row, GOYA_RUNS_COST, Int64GetDatum(r->cost));
-	if (r->started_at != 0)
-		goya_row_set(t, row, GOYA_RUNS_STARTED_AT, TimestampTzGetDatum(r->started_at));
-	if (!open && r->finished_at != 0)
-		goya_row_set(t, row, GOYA_RUNS_FINISHED_AT, TimestampTzGetDatum(r->finished_at));
-	goya_table_append(t);
-}
-
-/* The same, where a lost call may have left one. */
+/* A row of a node run where a lost call may have left one. */
 static void
 put_upsert(GoyaRows *rows, GoyaRecord *r, int seq, int epoch)
 {
@@ -107,6 +72,7 @@ write_records(GoyaBatch *b)
 	GoyaRows   *upserts = goya_rows_create(16, insert_columns);
 	GoyaRows   *updates = goya_rows_create(11, update_columns);
 	GoyaTable  *appended = NULL;
+	GoyaTable  *changed = NULL;
 	ListCell   *lc;
 
 	goya_usage_write(b);
@@ -115,7 +81,13 @@ write_records(GoyaBatch *b)
 		GoyaRecord *r = lfirst(lc);
 		int			seq = ++r->task->last_seq;
 
-		if (r->update)
+		if (r->update && r->row != NULL)
+		{
+			if (changed == NULL)
+				changed = goya_table_open(GOYA_TABLE_NODE_RUNS);
+			goya_run_row_write(changed, r, seq);
+		}
+		else if (r->update)
 			put_update(updates, r, seq);
 		else if (r->again)
 			put_upsert(upserts, r, seq, b->epoch);
@@ -123,12 +95,14 @@ write_records(GoyaBatch *b)
 		{
 			if (appended == NULL)
 				appended = goya_table_open(GOYA_TABLE_NODE_RUNS);
-			append_run(appended, r, seq, b->epoch);
+			goya_run_row_append(appended, r, seq, b->epoch);
 		}
 	}
 	b->records = NIL;
 	if (appended != NULL)
 		goya_table_close(appended);
+	if (changed != NULL)
+		goya_table_close(changed);
 	if (upserts->n > 0)
 		goya_rows_run(GOYA_STMT_UPSERT_RUNS, upserts);
 	if (updates->n > 0)

@@ -3,16 +3,17 @@
  * http.h
  *	  HTTP transfers of the engine: many in flight, none of them blocking.
  *
- * The engine starts a transfer, sleeps in goya_wait_once, calls
- * goya_http_drive once per turn of its loop and takes what has finished:
+ * A thread makes the transfers.  The engine starts one, sleeps in
+ * goya_wait_once, which ends when there are results, gets them with
+ * goya_http_drive once per turn of its loop and takes them one by one:
  *
  *		goya_http_start(h, &request);
- *		timeout = goya_http_next_timeout(h);
  *		goya_wait_once(w, timeout, wait_event);
  *		goya_http_drive(h);
  *		while ((result = goya_http_take(h)) != NULL) ...
  *
- * Every started transfer gives exactly one result.
+ * Every started transfer gives exactly one result.  All of this is for the main
+ * thread.
  *
  *-------------------------------------------------------------------------
  */
@@ -72,28 +73,29 @@ typedef struct GoyaHttpResult
 } GoyaHttpResult;
 
 /*
- * Initializes curl in this process, so never call it in the postmaster.  The
- * object lives in a child of CurrentMemoryContext and dies with it.  Raises
- * the process's soft limit of open files as far as the hard one allows.
- * Throws when out of memory.
+ * Initializes curl in this process and starts the thread, so never call it in
+ * the postmaster, and once at a time.  The object lives in a child of
+ * CurrentMemoryContext and dies with it.  Raises the process's soft limit of
+ * open files as far as the hard one allows.  Throws when out of memory,
+ * descriptors or threads.
  */
 extern GoyaHttp *goya_http_create(GoyaWait *w);
 
 /*
  * Starts a transfer; copies the whole request.  A url, method or header that
- * is not acceptable becomes a result.  Throws only when out of memory or when
- * the id is in use, and then nothing was started.
+ * is not acceptable becomes a result.  Throws only when out of memory, and then
+ * nothing was started.
  */
 extern void goya_http_start(GoyaHttp *h, const GoyaHttpRequest *req);
 
 /*
- * Stops a transfer that has no result yet; goya_http_take delivers it as
- * GOYA_HTTP_CANCELLED.  False if there is none: unknown, or its own result is
- * already waiting.  Never throws.
+ * Asks for the end of a transfer: its result is GOYA_HTTP_CANCELLED, unless its
+ * own is there first.  Nothing happens if there is no such transfer.  Never
+ * throws.
  */
-extern bool goya_http_cancel(GoyaHttp *h, uint64 id);
+extern void goya_http_cancel(GoyaHttp *h, uint64 id);
 
-/* Transfers started that have no result yet. */
+/* Transfers started whose results goya_http_drive has not got. */
 extern int	goya_http_in_flight(GoyaHttp *h);
 
 /*
@@ -102,10 +104,7 @@ extern int	goya_http_in_flight(GoyaHttp *h);
  */
 extern int	goya_http_capacity(GoyaHttp *h);
 
-/* Milliseconds until goya_http_drive has something to do, -1: not by time. */
-extern long goya_http_next_timeout(GoyaHttp *h);
-
-/* Runs due timers and collects what has finished.  Never throws. */
+/* Gets what has finished, to be taken.  Never throws. */
 extern void goya_http_drive(GoyaHttp *h);
 
 /*

@@ -1,10 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * http_internal.h
- *	  What the parts of http share: http.c (all transfers), http_transfer.c
- *	  (options and callbacks of one), http_result.c (its end).
+ *	  What the parts of http share: http.c (the main thread's side), http_loop.c
+ *	  (the thread), http_transfer.c (options and callbacks of one transfer),
+ *	  http_result.c (its end).
  *
- * Only these three include this file, so only they see curl.
+ * Only these include this file, so only they see curl.
  *
  *-------------------------------------------------------------------------
  */
@@ -13,17 +14,22 @@
 
 #include <arpa/inet.h>
 #include <curl/curl.h>
+#include <pthread.h>
+#include <unistd.h>
 
 #include "lib/ilist.h"
 
 #include "http.h"
+#include "pollset.h"
 
 #if LIBCURL_VERSION_NUM < 0x075500
 #error "goya needs libcurl 7.85 or later"
 #endif
 
 #define MAX_HEADER_BYTES	(64 * 1024)
-#define MAX_POOLED			256 /* easy handles kept for reuse */
+#define MAX_POOLED			512 /* easy handles kept for reuse */
+#define MAX_SHARDS			16
+#define SHARD_TRANSFERS		128 /* a shard has room below this */
 #define ID_BUCKETS			1024
 
 typedef enum TransferState
@@ -51,18 +57,31 @@ typedef struct Buffer
 	size_t		size;
 } Buffer;
 
+/* One of curl's multi handles, with its own connections. */
+typedef struct GoyaHttpShard
+{
+	GoyaHttp   *http;
+	CURLM	   *multi;			/* NULL: not used yet */
+	int64		timer_at;		/* when curl wants a call, -1: never */
+	int64		idle_since;
+	int			in_flight;		/* pending and active */
+	int			sockets;		/* open */
+} GoyaHttpShard;
+
 typedef struct GoyaHttpTransfer
 {
 	dlist_node	node;			/* in the list of its state */
 	struct GoyaHttpTransfer *next_id;	/* in the bucket of its id, until done */
 	GoyaHttp   *http;
+	GoyaHttpShard *shard;
 	uint64		id;
 	TransferState state;
 
 	/* request */
+	GoyaHttpRequest request;	/* in block */
+	char	   *block;
 	CURL	   *easy;			/* NULL once done */
 	struct curl_slist *headers;
-	char	   *body;
 	bool		repeatable;
 	bool		by_name;		/* the host needs a resolver */
 	int			connect_timeout_ms;
@@ -93,37 +112,57 @@ typedef struct GoyaHttpTransfer
 
 struct GoyaHttp
 {
+	/* the main thread's */
 	MemoryContext cxt;
 	MemoryContextCallback on_reset;
-	GoyaWait   *wait;
-	CURLM	   *multi;
-	int64		timer_at;		/* when curl wants a call, -1: never */
-	int64		idle_since;
+	pthread_t	thread;
+	int			in_flight;		/* started and not delivered */
+	dlist_head	results;		/* to be taken */
+	int			external_fds;	/* held of PostgreSQL's budget */
+
+	/* set before there is a thread, read by both */
+	int			socket_limit;
+	int			max_kept;		/* connections kept for reuse */
+	int			loop_bell;		/* eventfd: the thread has orders */
+	int			main_bell;		/* eventfd: there are results */
+
+	/* under the mutex */
+	pthread_mutex_t mutex;
+	dlist_head	inbox;
+	dlist_head	outbox;
+	uint64	   *cancels;		/* malloc'd */
+	int			n_cancels;
+	int			max_cancels;
+	bool		stop;
+
+	/* the thread's */
+	GoyaPollset pollset;
+	CURLSH	   *share;			/* names and TLS sessions, for all shards */
 	int64		pending_scan_at;
 	dlist_head	pending;
 	dlist_head	active;
 	dlist_head	done;
-	int			in_flight;		/* pending and active */
 	int			resolving;
 	int			sockets;		/* open */
-	int			socket_limit;
-	int			max_kept;		/* connections kept for reuse */
-	int			external_fds;	/* held of PostgreSQL's budget */
 	int			npooled;
 	CURL	   *pool[MAX_POOLED];
 	GoyaHttpTransfer *by_id[ID_BUCKETS];
+	int			n_shards;
+	GoyaHttpShard shards[MAX_SHARDS];
 };
+
+/* http_loop.c: see there. */
+extern bool goya_http_loop_open(GoyaHttp *h);
+extern void *goya_http_loop_run(void *arg);
 
 /*
  * http_transfer.c: gives a transfer its curl handle with everything set, from
  * the pool if there is one.  False: no memory.  Never throws.
  */
-extern bool goya_http_prepare_handle(GoyaHttpTransfer *t, const GoyaHttpRequest *req,
-									 const char *method);
+extern bool goya_http_prepare_handle(GoyaHttpTransfer *t);
 
 /* Why the request cannot be sent, or NULL; sets t->by_name.  Never throws. */
-extern const char *goya_http_check_request(GoyaHttpTransfer *t, const GoyaHttpRequest *req,
-										   const char *method);
+extern const char *goya_http_check_request(GoyaHttpTransfer *t);
 
 /* http_result.c: what curl's code and the callbacks' flags mean together. */
 extern GoyaHttpOutcome goya_http_classify_end(GoyaHttpTransfer *t, CURLcode code);
@@ -139,6 +178,15 @@ goya_http_now_ms(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (int64) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/* Wakes whoever sleeps on the eventfd. */
+static inline void
+goya_http_ring(int bell)
+{
+	uint64		one = 1;
+
+	(void) !write(bell, &one, sizeof(one));
 }
 
 /* The transfer no longer counts as resolving. */

@@ -59,7 +59,7 @@ void
 goya_http_free_transfer(GoyaHttpTransfer *t)
 {
 	curl_slist_free_all(t->headers);
-	free(t->body);
+	free(t->block);
 	free(t->head.data);
 	free(t->content.data);
 	free(t);
@@ -104,9 +104,9 @@ goya_http_take(GoyaHttp *h)
 	GoyaHttpTransfer *t;
 	GoyaHttpResult *r;
 
-	if (dlist_is_empty(&h->done))
+	if (dlist_is_empty(&h->results))
 		return NULL;
-	t = dlist_head_element(GoyaHttpTransfer, node, &h->done);
+	t = dlist_head_element(GoyaHttpTransfer, node, &h->results);
 
 	r = palloc0(sizeof(GoyaHttpResult));
 	r->id = t->id;

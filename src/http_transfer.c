@@ -3,8 +3,8 @@
  * http_transfer.c
  *	  One HTTP transfer: its curl options and the callbacks curl makes.
  *
- * The callbacks run inside curl with all signals blocked: malloc and flags in
- * the transfer, nothing that can throw.  A callback that stops its transfer
+ * All of it runs in the thread of http_loop.c: malloc and flags in the
+ * transfer, nothing that can throw.  A callback that stops its transfer
  * says why in t->stop; http.c turns that into an outcome.  The rules behind
  * the options are in the header of http.c.
  *
@@ -74,16 +74,20 @@ open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *peer)
 		return CURL_SOCKET_BAD;
 	}
 	h->sockets++;
+	t->shard->sockets++;
 	t->opened = true;
+	goya_pollset_adopt(&h->pollset, fd);
 	return fd;
 }
 
 static int
 close_socket(void *arg, curl_socket_t fd)
 {
-	GoyaHttp   *h = (GoyaHttp *) arg;
+	GoyaHttpShard *shard = (GoyaHttpShard *) arg;
 
-	h->sockets--;
+	shard->sockets--;
+	shard->http->sockets--;
+	goya_pollset_forget(&shard->http->pollset, fd);
 	return close(fd);
 }
 
@@ -293,7 +297,8 @@ set_common_options(GoyaHttpTransfer *t)
 	SET(CURLOPT_OPENSOCKETFUNCTION, open_socket);
 	SET(CURLOPT_OPENSOCKETDATA, t);
 	SET(CURLOPT_CLOSESOCKETFUNCTION, close_socket);
-	SET(CURLOPT_CLOSESOCKETDATA, t->http);
+	SET(CURLOPT_CLOSESOCKETDATA, t->shard);
+	SET(CURLOPT_SHARE, t->http->share);
 	SET(CURLOPT_PREREQFUNCTION, before_request);
 	SET(CURLOPT_PREREQDATA, t);
 	SET(CURLOPT_HEADERFUNCTION, receive_header);
@@ -305,8 +310,10 @@ set_common_options(GoyaHttpTransfer *t)
 
 /* Method, body, url and headers; false: no memory. */
 static bool
-set_request_options(GoyaHttpTransfer *t, const GoyaHttpRequest *req, const char *method)
+set_request_options(GoyaHttpTransfer *t, bool has_body)
 {
+	const GoyaHttpRequest *req = &t->request;
+	const char *method = req->method;
 	bool		head = strcmp(method, "HEAD") == 0;
 	bool		ok = true;
 
@@ -315,10 +322,10 @@ set_request_options(GoyaHttpTransfer *t, const GoyaHttpRequest *req, const char 
 		SET(CURLOPT_NOBODY, 1L);
 	else
 		SET(CURLOPT_MAXFILESIZE_LARGE, (curl_off_t) t->max_response);
-	if (t->body)
+	if (has_body)
 	{
-		SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) req->body_len);
-		SET(CURLOPT_POSTFIELDS, t->body);
+		SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) (req->body ? req->body_len : 0));
+		SET(CURLOPT_POSTFIELDS, req->body ? req->body : "");
 	}
 	else if (!head)
 		SET(CURLOPT_HTTPGET, 1L);
@@ -331,9 +338,12 @@ set_request_options(GoyaHttpTransfer *t, const GoyaHttpRequest *req, const char 
 
 /* Why the request cannot be sent, or NULL. */
 const char *
-goya_http_check_request(GoyaHttpTransfer *t, const GoyaHttpRequest *req, const char *method)
+goya_http_check_request(GoyaHttpTransfer *t)
 {
-	if (req->url == NULL || !check_url(req->url, &t->by_name))
+	const GoyaHttpRequest *req = &t->request;
+	const char *method = req->method;
+
+	if (!check_url(req->url, &t->by_name))
 		return "the url is not a valid http or https address";
 	if (!goya_http_method_valid(method))
 		return "the method is not valid";
@@ -367,20 +377,13 @@ get_handle(GoyaHttpTransfer *t)
 }
 
 bool
-goya_http_prepare_handle(GoyaHttpTransfer *t, const GoyaHttpRequest *req,
-						 const char *method)
+goya_http_prepare_handle(GoyaHttpTransfer *t)
 {
+	const char *method = t->request.method;
+
 	/* A method that usually has a body says so with an empty one. */
-	bool		has_body = req->body != NULL || strcmp(method, "POST") == 0 ||
+	bool		has_body = t->request.body != NULL || strcmp(method, "POST") == 0 ||
 		strcmp(method, "PUT") == 0 || strcmp(method, "PATCH") == 0;
 
-	if (has_body)
-	{
-		t->body = malloc(req->body_len + 1);
-		if (t->body == NULL)
-			return false;
-		if (req->body)
-			memcpy(t->body, req->body, req->body_len);
-	}
-	return get_handle(t) && set_request_options(t, req, method);
+	return get_handle(t) && set_request_options(t, has_body);
 }

@@ -3,8 +3,9 @@
  *		The goya launcher: attached to no database, keeps one engine per database that has goya.
  *
  * Which databases those are is written where a process without a database can read it: CREATE EXTENSION grants CONNECT to goya_owner,
- * and the launcher looks for that grant in pg_database.datacl.  It is level-triggered: every few seconds (and when woken) it compares
- * what should run with what runs, so a lost wake-up, a failed fork or missing worker slots heal themselves.
+ * and the launcher looks for that grant in pg_database.datacl.  It is level-triggered: it compares what should run with what runs when
+ * it is woken, when an engine's backoff is over, a while after a change, and now and then; so a lost wake-up, a failed fork or missing
+ * worker slots heal themselves, and a cluster where nothing happens is left alone.
  *
  * An engine that ends is started again: at once after an orderly end with work left, after a backoff that doubles up to a minute when
  * it failed.  An engine that finds no extension, or a restored copy, leaves its slot PAUSED and is tried again every minute, or as soon
@@ -42,7 +43,8 @@
 #include "shmem.h"
 #include "worker.h"
 
-#define LOOK_EVERY_MS		10000
+#define LOOK_SOON_MS		10000	/* after anything that happened */
+#define LOOK_EVERY_MS		600000
 #define MAX_BACKOFF_MS		60000
 
 void
@@ -201,6 +203,8 @@ look(void)
 		if (slot->state == GOYA_ENGINE_WANTED || slot->state == GOYA_ENGINE_STARTING ||
 			(slot->state == GOYA_ENGINE_PAUSED && pg_atomic_read_u32(&slot->wanted) != 0))
 			sleep_ms = 500;
+		else if (slot->state == GOYA_ENGINE_PAUSED)
+			sleep_ms = Min(sleep_ms, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), slot->not_before) + 1);
 	}
 	/* Slots of dropped databases become free. */
 	LWLockAcquire(goya_shared->lock, LW_EXCLUSIVE);
@@ -244,6 +248,7 @@ goya_launcher_main(Datum arg)
 	look_context = AllocSetContextCreate(TopMemoryContext, "goya launcher look", ALLOCSET_DEFAULT_SIZES);
 	for (;;)
 	{
+		static bool woken = true;
 		long		sleep_ms;
 
 		CHECK_FOR_INTERRUPTS();
@@ -255,7 +260,9 @@ goya_launcher_main(Datum arg)
 		MemoryContextReset(look_context);
 		MemoryContextSwitchTo(look_context);
 		sleep_ms = look();
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, sleep_ms, PG_WAIT_EXTENSION);
+		if (woken)
+			sleep_ms = Min(sleep_ms, LOOK_SOON_MS);
+		woken = (WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, sleep_ms, PG_WAIT_EXTENSION) & WL_LATCH_SET) != 0;
 		ResetLatch(MyLatch);
 	}
 }

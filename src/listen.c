@@ -47,7 +47,7 @@
 
 #define CONNECT_TIMEOUT_MS	5000
 #define QUERY_TIMEOUT_MS	10000
-#define KEEPALIVE_MS		60000
+#define KEEPALIVE_MS		600000	/* a query is a transaction: seldom */
 #define BACKOFF_MIN_MS		1000
 #define BACKOFF_MAX_MS		60000
 

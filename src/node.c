@@ -75,10 +75,18 @@ goya_batch_try(GoyaBatch *b, void (*fn) (GoyaBatch *b, void *arg), void *arg, Er
 	return ok;
 }
 
+/*
+ * Who takes a node; -1: the start of a task, which the engine takes together with its calls when they are all it starts with.
+ */
 int
 goya_node_lane(const GoyaPlan *plan, int node)
 {
-	return node >= 0 && plan->nodes[node].kind == GOYA_NODE_HTTP ? GOYA_LANE_ENGINE : GOYA_LANE_EXECUTOR;
+	if (node >= 0)
+		return plan->nodes[node].kind == GOYA_NODE_HTTP ? GOYA_LANE_ENGINE : GOYA_LANE_EXECUTOR;
+	for (int i = 0; plan != NULL && i < plan->n_roots; i++)
+		if (plan->nodes[plan->roots[i]].kind != GOYA_NODE_HTTP)
+			return GOYA_LANE_EXECUTOR;
+	return plan != NULL && plan->n_roots > 0 ? GOYA_LANE_ENGINE : GOYA_LANE_EXECUTOR;
 }
 
 static void
@@ -111,7 +119,7 @@ run_kind(GoyaBatch *b, void *arg)
 				goya_node_run_sql(b, w);
 			break;
 		case GOYA_NODE_HTTP:
-			if (b->in_engine)
+			if (b->in_engine && list_length(b->calls) < b->max_calls)
 				goya_node_start_call(b, w);
 			else
 				goya_batch_queue(b, w->task, GOYA_LANE_ENGINE, GOYA_VERB_RUN, w->node, w->item, w->attempt, 0);

@@ -5,9 +5,8 @@
  *
  * A process has one GoyaWait.  It sleeps on MyLatch, on the death of the
  * postmaster and on one epoll descriptor that holds every other descriptor
- * the process cares about (curl's sockets, the LISTEN connection).
- *
- * Linux only (epoll), like the Debian packages this extension is made for.
+ * the process cares about (the LISTEN connection, what wakes it when transfers
+ * have ended).
  *
  *-------------------------------------------------------------------------
  */
@@ -31,8 +30,8 @@ extern GoyaWait *goya_wait_create(void);
 
 /*
  * Watches fd, or changes what is watched for.  epoll_events is EPOLLIN,
- * EPOLLOUT or both.  Never throws (it is called from within libcurl): a
- * failure is kept and raised by the next goya_wait_once.
+ * EPOLLOUT or both.  Never throws: a failure is kept and raised by the next
+ * goya_wait_once.
  */
 extern void goya_wait_watch(GoyaWait *w, int fd, uint32 epoll_events,
 							GoyaWaitReady ready, void *arg);
