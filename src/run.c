@@ -427,6 +427,7 @@ void
 goya_run_check_options(const GoyaStart *s)
 {
 	goya_require_preload();
+	PreventCommandIfReadOnly("goya.run");
 	check_role(s->run_as);
 	if (s->priority < -100 || s->priority > 100)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("priority must be from -100 to 100"), errdetail("It is %d.", s->priority)));

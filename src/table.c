@@ -20,6 +20,7 @@
 #include "access/xact.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
+#include "miscadmin.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -46,8 +47,11 @@ see_triggers(GoyaTable *t)
 GoyaTable *
 goya_table_open(GoyaTableId id)
 {
-	GoyaTable  *t = palloc0(sizeof(GoyaTable));
+	GoyaTable  *t;
 
+	PreventCommandIfReadOnly("a change of goya's tables");	/* what INSERT and UPDATE would have asked */
+	PreventCommandIfParallelMode("a change of goya's tables");
+	t = palloc0(sizeof(GoyaTable));
 	t->cxt = CurrentMemoryContext;
 	t->meta = goya_table_meta(id, &t->rel);
 	t->estate = CreateExecutorState();
