@@ -7,7 +7,7 @@
 
 EXTENSION = goya
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" goya.control)
-OURS = help check ack demo demo-psql bench lint format reference trial packages distclean
+OURS = help check ack demo demo-psql bench bench-full lint format reference trial packages distclean
 
 ifneq ($(filter $(OURS),$(MAKECMDGOALS)),)
 
@@ -19,7 +19,8 @@ help:
 	@echo 'make check [SUITES=…]    every test, on throwaway servers (SUITES: regress pgtap isolation tap schema postgrest)'
 	@echo '           [TESTS=glob]  of those suites only the files that match, as TESTS="02*"'
 	@echo 'make ack                 the quick check: regression tests only'
-	@echo 'make bench               measurements'
+	@echo 'make bench               measures goya, the limit and other engines: 10 minutes'
+	@echo 'make bench-full          the same at full length, and docs/performance.md: an hour or more'
 	@echo 'make lint, make format   warnings as errors with gcc and clang, exported symbols; clang-format'
 	@echo 'make reference           docs/reference.md from the comments in the catalog'
 	@echo 'make trial               demo and check on a fresh Debian 12 in a chroot (as root)'
@@ -42,8 +43,12 @@ demo-psql:
 	@test/demo/run --psql
 
 bench:
-	@ci/install-packages check
-	@bench/run
+	@ci/install-packages bench
+	@bench/run short $(WORKLOADS)
+
+bench-full:
+	@ci/install-packages bench
+	@bench/run full $(WORKLOADS)
 
 lint:
 	@ci/install-packages lint

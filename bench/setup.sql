@@ -1,43 +1,36 @@
--- bench/setup.sql: what all workloads use: role bench, schema app with a function that does nothing, and the tables and procedures of the
--- limit probe. The probe does only the unavoidable writes of a chain of three steps (one task row written and updated, one row per
--- step) in batches, and nothing else: no queue, no plan, no user, no checks.
+-- setup.sql: what the workloads use in each database: role bench, schema app with a function that does nothing, and the workflows.
+--
+-- Decided: the steps of W1, W2, W4 and W6 call an SQL function of the task's owner: real steps, that do nothing. Those that show how cost grows
+-- with the graph are noops: 10,000 of them fit into the 1 MB that a definition may have.
+-- Must hold: can run in several databases of one cluster.
 \set ON_ERROR_STOP 1
 \set QUIET 1
-CREATE ROLE bench; GRANT goya_user TO bench;
+SET client_min_messages = warning;
+SELECT 'CREATE ROLE bench' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'bench') \gexec
+GRANT goya_user TO bench;
 CREATE SCHEMA app AUTHORIZATION bench;
+GRANT USAGE ON SCHEMA app TO PUBLIC;
 CREATE FUNCTION app.same(input jsonb) RETURNS jsonb LANGUAGE sql IMMUTABLE AS 'SELECT input';
 ALTER FUNCTION app.same(jsonb) OWNER TO bench;
 
-CREATE TABLE app.probe_tasks (id uuid PRIMARY KEY, place bigint, status text, input jsonb, output jsonb, created_at timestamptz, finished_at timestamptz)
-    WITH (fillfactor = 70);
-CREATE TABLE app.probe_runs (task_id uuid, node text, item integer, attempt smallint, status text, input jsonb, output jsonb,
-    started_at timestamptz, finished_at timestamptz, PRIMARY KEY (task_id, node, item, attempt));
-
-CREATE PROCEDURE app.probe(first bigint, last bigint, batch integer) LANGUAGE plpgsql AS $$
-DECLARE
-    ids uuid[];
-BEGIN
-    WHILE first <= last LOOP
-        SELECT array_agg(id) INTO ids FROM app.probe_ids WHERE place BETWEEN first AND least(first + batch - 1, last);
-        INSERT INTO app.probe_runs
-        SELECT id, node, 0, 1, 'succeeded', '{"x": 1}', '{"x": 1}', clock_timestamp(), clock_timestamp()
-        FROM unnest(ids) id, unnest(ARRAY['a', 'b', 'c']) node;
-        UPDATE app.probe_tasks SET status = 'succeeded', output = '{"x": 1}', finished_at = clock_timestamp() WHERE id = ANY (ids);
-        COMMIT;
-        first := first + batch;
-    END LOOP;
-END;
+-- A chain of `depth` steps n1, n2 …; more: further fields of each node.
+CREATE FUNCTION app.chain(depth integer, node jsonb) RETURNS jsonb LANGUAGE sql AS $$
+    SELECT jsonb_build_object(
+        'nodes', (SELECT jsonb_agg(jsonb_build_object('key', 'n' || i) || node ORDER BY i) FROM generate_series(1, depth) i),
+        'edges', (SELECT coalesce(jsonb_agg(jsonb_build_object('from', 'n' || i, 'to', 'n' || i + 1) ORDER BY i), '[]') FROM generate_series(1, depth - 1) i))
+$$;
+-- One root, `width` steps at once, one join.
+CREATE FUNCTION app.fan(width integer, node jsonb) RETURNS jsonb LANGUAGE sql AS $$
+    SELECT jsonb_build_object(
+        'nodes', jsonb_build_array(jsonb_build_object('key', 'r') || node, jsonb_build_object('key', 'j', 'input', '{{ input }}'::text) || node)
+            || (SELECT jsonb_agg(jsonb_build_object('key', 'n' || i) || node ORDER BY i) FROM generate_series(1, width) i),
+        'edges', (SELECT jsonb_agg(jsonb_build_object('from', 'r', 'to', 'n' || i)) || jsonb_agg(jsonb_build_object('from', 'n' || i, 'to', 'j'))
+                  FROM generate_series(1, width) i))
 $$;
 
 SET ROLE bench;
-SELECT goya.create_workflow('chain', '{"nodes": [{"key": "a", "kind": "sql", "function": "app.same"}, {"key": "b", "kind": "sql", "function": "app.same"},
-    {"key": "c", "kind": "sql", "function": "app.same"}], "edges": [{"from": "a", "to": "b"}, {"from": "b", "to": "c"}]}', publish => true) \g /dev/null
-SELECT goya.create_workflow('fan', jsonb_build_object(
-    'nodes', jsonb_build_array(jsonb_build_object('key', 'root', 'kind', 'sql', 'function', 'app.same')) ||
-        (SELECT jsonb_agg(jsonb_build_object('key', 'n' || i, 'kind', 'sql', 'function', 'app.same')) FROM generate_series(1, 8) i) ||
-        jsonb_build_array(jsonb_build_object('key', 'join', 'kind', 'sql', 'function', 'app.same', 'input', '{{ input }}')),
-    'edges', (SELECT jsonb_agg(jsonb_build_object('from', 'root', 'to', 'n' || i)) || jsonb_agg(jsonb_build_object('from', 'n' || i, 'to', 'join'))
-              FROM generate_series(1, 8) i)), publish => true) \g /dev/null
+SELECT goya.create_workflow('chain', app.chain(3, '{"kind": "sql", "function": "app.same"}'), publish => true) \g /dev/null
+SELECT goya.create_workflow('fan', app.fan(8, '{"kind": "sql", "function": "app.same"}'), publish => true) \g /dev/null
 SELECT goya.create_workflow('map', '{"nodes": [{"key": "root", "kind": "sql", "function": "app.same"},
     {"key": "each", "kind": "map", "over": "{{ nodes.root.output.items }}", "node": {"kind": "sql", "function": "app.same", "input": {"i": "{{ item }}"}}},
     {"key": "join", "kind": "sql", "function": "app.same", "input": {}}],
