@@ -23,7 +23,13 @@ typedef struct WorkflowName
 	Jsonb	   *data;			/* of events of tasks without an asset: the same for all */
 } WorkflowName;
 
-/* Names of the tasks' workflows; NULL: a trigger wants to know, so SQL has to publish. */
+static int
+compare_ids(const void *a, const void *b)
+{
+	return memcmp(a, b, UUID_LEN);	/* the id comes first */
+}
+
+/* Names of the tasks' workflows, by id; NULL: a trigger wants to know, so SQL has to publish. */
 static WorkflowName *
 find_names(List *tasks, int *n)
 {
@@ -52,16 +58,14 @@ find_names(List *tasks, int *n)
 		if (goya_result_bool(i, 3))
 			return NULL;
 	}
+	qsort(names, *n, sizeof(WorkflowName), compare_ids);
 	return names;
 }
 
 static WorkflowName *
 name_of(WorkflowName *names, int n, const pg_uuid_t *id)
 {
-	for (int i = 0; i < n; i++)
-		if (goya_uuid_equal(&names[i].id, id))
-			return &names[i];
-	return NULL;
+	return bsearch(id, names, n, sizeof(WorkflowName), compare_ids);
 }
 
 static Jsonb *

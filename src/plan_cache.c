@@ -21,7 +21,7 @@
 #include "plan_cache.h"
 #include "store.h"
 
-#define MAX_PLANS 1000
+#define MAX_PLANS 10000
 #define MAX_BYTES (64 * 1024 * 1024)
 
 typedef struct PlanKey
@@ -145,9 +145,12 @@ goya_plan_cache_get(const pg_uuid_t *workflow, int revision)
 void
 goya_plan_cache_trim(void)
 {
-	if (plans == NULL)
+	static long checked = 0;	/* adding up the memory of many contexts is not for every batch */
+
+	if (plans == NULL || hash_get_num_entries(plans) == checked)
 		return;
-	if (hash_get_num_entries(plans) <= MAX_PLANS && MemoryContextMemAllocated(plans_context, true) <= MAX_BYTES)
+	checked = hash_get_num_entries(plans);
+	if (checked <= MAX_PLANS && MemoryContextMemAllocated(plans_context, true) <= MAX_BYTES)
 		return;
 	MemoryContextDelete(plans_context);
 	plans_context = NULL;
