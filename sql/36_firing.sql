@@ -1,7 +1,7 @@
 -- 36_firing.sql: triggers firing: events, due intervals, cron slots and notifications become tasks. Called by the engine and by
 -- pg_cron's jobs, as goya_owner; nothing here is for users. What fires when, and what becomes of missed slots: see 35_triggers.sql.
 --
--- Decided: events are dispatched in one set with no subtransaction per task; only when something fails are they done again one by one.
+-- Decided: events are dispatched many at once, in C; only when something fails are they done again one by one, here.
 -- Must hold: one task per trigger and slot, whoever fires it and however often; one trigger's error never stops another's task.
 
 -- Triggers that may fire now.
@@ -73,21 +73,29 @@ EXCEPTION WHEN OTHERS THEN
 END;
 $$;
 
--- What event triggers make of events: one row per event and trigger that wants it, before filters. The asset and the task, which may be large, only
--- for a trigger that looks at them.
+-- What filters and templated inputs of event triggers see.
+CREATE FUNCTION goya_private.event_documents(event_ids uuid[], tenant_ids uuid[], OUT event_id uuid, OUT document jsonb) RETURNS SETOF record
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT e.id, jsonb_build_object('event', to_jsonb(e) - 'tenant_id', 'asset', to_jsonb(a) - 'content',
+               'task', CASE WHEN k.id IS NOT NULL THEN jsonb_build_object('id', k.id, 'workflow_id', k.workflow_id, 'status', k.status,
+                   'input', k.input, 'output', k.output, 'error', k.error, 'asset_id', k.asset_id, 'trace_id', k.trace_id) END)
+    FROM unnest(event_documents.event_ids, event_documents.tenant_ids) AS q(event_id, tenant_id)
+    JOIN goya.events e ON e.tenant_id = q.tenant_id AND e.id = q.event_id
+    LEFT JOIN goya.assets a ON a.id = e.subject_id AND a.tenant_id = e.tenant_id
+    LEFT JOIN goya.tasks k ON k.id = e.task_id AND k.tenant_id = e.tenant_id
+$$;
+
+-- What event triggers make of events: one row per event and trigger that wants it, before filters.
 CREATE FUNCTION goya_private.match_events(event_ids uuid[], tenant_ids uuid[], OUT whole goya.triggers, OUT slot text, OUT roots jsonb, OUT default_input jsonb,
     OUT asset_id uuid, OUT depth integer) RETURNS SETOF record
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT t.whole, 'event:' || e.id,
-           jsonb_build_object('event', to_jsonb(e) - 'tenant_id',
-               'asset', CASE WHEN t.filter IS NOT NULL OR t.input <> '{}' THEN to_jsonb(a) - 'content' END,
-               'task', CASE WHEN k.id IS NOT NULL AND (t.filter IS NOT NULL OR t.input <> '{}') THEN jsonb_build_object('id', k.id, 'workflow_id', k.workflow_id, 'status', k.status,
-                   'input', k.input, 'output', k.output, 'error', k.error, 'asset_id', k.asset_id, 'trace_id', k.trace_id) END),
+    SELECT t.whole, 'event:' || e.id, d.document,
            CASE WHEN a.id IS NOT NULL THEN jsonb_build_object('event', e.type, 'asset_id', a.id)
                 ELSE jsonb_build_object('event', e.type, 'subject_id', e.subject_id, 'data', e.data) END,
            a.id, e.depth + 1
     FROM unnest(match_events.event_ids, match_events.tenant_ids) AS q(event_id, tenant_id)
     JOIN goya.events e ON e.tenant_id = q.tenant_id AND e.id = q.event_id
+    JOIN goya_private.event_documents(match_events.event_ids, match_events.tenant_ids) d ON d.event_id = e.id
     JOIN goya_private.live_triggers t ON t.tenant_id = e.tenant_id AND t.event = e.type AND t.kind = 'event'
     LEFT JOIN goya.assets a ON a.id = e.subject_id AND a.tenant_id = e.tenant_id
     LEFT JOIN goya.tasks k ON k.id = e.task_id AND k.tenant_id = e.tenant_id
@@ -96,60 +104,20 @@ CREATE FUNCTION goya_private.match_events(event_ids uuid[], tenant_ids uuid[], O
       -- Nobody is told of assets that the role the task runs as could not read.
       AND (a.id IS NULL OR a.visibility IN ('tenant', 'public')
            OR goya_private.role_may_see(t.run_as, a.visibility, a.owner_role, a.visible_roles))
-    ORDER BY e.id, t.id
+    ORDER BY e.tenant_id, e.id, t.id
 $$;
 
--- start_slot for all that match, in a few statements.
-CREATE FUNCTION goya_private.start_matching(event_ids uuid[], tenant_ids uuid[]) RETURNS bigint
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    started bigint;
-BEGIN
-    WITH matching AS MATERIALIZED (
-        SELECT goya.new_id() AS task_id, m.* FROM goya_private.match_events(start_matching.event_ids, start_matching.tenant_ids) m
-        WHERE (m.whole).filter IS NULL OR goya_private.filter_passes((m.whole).filter, m.roots)),
-    taken AS (
-        INSERT INTO goya_private.trigger_slots (trigger_id, slot, task_id)
-        SELECT (m.whole).id, m.slot, m.task_id FROM matching m ON CONFLICT DO NOTHING RETURNING task_id)
-    SELECT count(s.id) INTO started FROM (
-        SELECT goya_private.start_task((m.whole).tenant_id, (m.whole).run_as, NULL, (m.whole).workflow_id,
-            CASE WHEN (m.whole).input = '{}' THEN m.default_input ELSE goya_private.eval_template((m.whole).input, m.roots) END,
-            m.asset_id, NULL, (m.whole).priority, NULL, NULL, NULL, m.depth, (m.whole).id,
-            jsonb_build_object('kind', (m.whole).kind, 'name', (m.whole).name, 'slot', m.slot) || m.roots - ARRAY['asset', 'task'],
-            NULL, NULL, NULL, NULL, m.task_id) AS id
-        FROM matching m JOIN taken USING (task_id) ORDER BY m.task_id) s;
-    RETURN started;
-END;
+-- A task for each trigger and event, one by one, for a batch in which something failed. Wallets are locked tenant by tenant.
+CREATE FUNCTION goya_private.dispatch_singly(event_ids uuid[], tenant_ids uuid[]) RETURNS bigint
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    SELECT count(goya_private.try_slot(m.whole, m.slot, m.roots, m.default_input, m.asset_id, m.depth))
+    FROM goya_private.match_events(dispatch_singly.event_ids, dispatch_singly.tenant_ids) m
 $$;
 
--- Turns queued events into tasks; returns how many events it took. All at once, and one by one only when something fails.
+-- Turns queued events into tasks; returns how many events it took. All at once, in C (src/dispatch.c), as match_events and start_slot would; one by
+-- one, with those, only when something fails.
 CREATE FUNCTION goya_private.dispatch_events(max_events integer) RETURNS integer
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_column
-DECLARE
-    claimed uuid[];
-    tenants uuid[];
-BEGIN
-    WITH picked AS (
-        SELECT q.event_id FROM goya_private.event_queue q ORDER BY q.event_id LIMIT dispatch_events.max_events FOR UPDATE SKIP LOCKED),
-    gone AS (
-        DELETE FROM goya_private.event_queue q USING picked p WHERE q.event_id = p.event_id RETURNING q.event_id, q.tenant_id)
-    SELECT array_agg(g.event_id ORDER BY g.event_id), array_agg(g.tenant_id ORDER BY g.event_id) INTO claimed, tenants FROM gone g;
-    IF claimed IS NULL THEN
-        RETURN 0;
-    END IF;
-    BEGIN
-        PERFORM goya_private.start_matching(claimed, tenants);
-    EXCEPTION WHEN OTHERS THEN
-        IF left(SQLSTATE, 2) = '40' THEN
-            RAISE;
-        END IF;
-        PERFORM goya_private.try_slot(m.whole, m.slot, m.roots, m.default_input, m.asset_id, m.depth)
-        FROM goya_private.match_events(claimed, tenants) m;
-    END;
-    RETURN cardinality(claimed);
-END;
-$$;
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'goya_dispatch_events_sql';
 
 -- Fires missed slots by the trigger's policy, then the one that is on time. missed: oldest first; either may be null. Returns the last one's task.
 CREATE FUNCTION goya_private.fire_slots(t goya.triggers, missed timestamptz[], on_time timestamptz) RETURNS uuid

@@ -47,6 +47,7 @@
 
 #define TIMERS_AT_ONCE	1000
 #define EVENTS_AT_ONCE	500
+#define EVENTS_PAUSE_MS	10		/* events that come one after the other are turned into tasks together */
 #define QUIET_FACTOR	10
 #define NEVER			DT_NOEND
 #define IS_A_COPY		"this is a copy of another database: SELECT goya.adopt_copy() starts it"
@@ -64,6 +65,8 @@ typedef struct Engine
 	TimestampTz next_timer;
 	TimestampTz next_interval;
 	TimestampTz next_cancel;	/* requests are open: look again */
+	TimestampTz next_events;	/* some are queued: when to turn them into tasks */
+	TimestampTz events_pause;	/* not before this */
 	TimestampTz next_poll;
 	TimestampTz executor_due;	/* one was started and has not shown up yet */
 	int			executors_before;
@@ -72,7 +75,6 @@ typedef struct Engine
 	bool		more_calls;
 	bool		more_results;
 	bool		more_timers;
-	bool		more_events;
 	bool		more_channels;	/* to be told to the LISTEN connection by its next tick */
 } Engine;
 
@@ -101,8 +103,8 @@ in_transaction(const char *doing, void (*fn) (void))
 	{
 		goya_worker_abort(doing);
 		engine.next_poll = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 1000);
-		engine.next_timer = engine.next_interval = engine.next_cancel = NEVER;
-		engine.more_timers = engine.more_events = false;
+		engine.next_timer = engine.next_interval = engine.next_cancel = engine.next_events = NEVER;
+		engine.more_timers = false;
 		engine.everything = true;
 	}
 	PG_END_TRY();
@@ -151,12 +153,28 @@ dispatch_events(void)
 {
 	GoyaStoreScope scope;
 	Datum		args[1];
+	int			n;
 
+	pg_atomic_fetch_and_u32(&goya_my_engine->wanted, ~GOYA_WAKE_EVENTS);
 	args[0] = Int32GetDatum(EVENTS_AT_ONCE);
 	goya_store_enter(&scope);
 	goya_store_run(GOYA_STMT_DISPATCH_EVENTS, args, NULL);
-	engine.more_events = !goya_result_isnull(0, 1) && goya_result_int4(0, 1) >= EVENTS_AT_ONCE;
+	n = goya_result_int4(0, 1);
 	goya_store_leave(&scope);
+	engine.next_events = n >= EVENTS_AT_ONCE ? 0 : NEVER;
+	engine.events_pause = n >= EVENTS_AT_ONCE ? 0 : TimestampTzPlusMilliseconds(GetCurrentTimestamp(), EVENTS_PAUSE_MS);
+}
+
+/*
+ * Events are queued: turn them into tasks now, or after the pause.  The bit stays set until then, so that nobody wakes the engine for more
+ * of them.
+ */
+static void
+expect_events(TimestampTz now)
+{
+	engine.next_events = Min(engine.next_events, engine.events_pause);
+	if (engine.next_events > now)
+		pg_atomic_fetch_or_u32(&goya_my_engine->wanted, GOYA_WAKE_EVENTS);
 }
 
 static void
@@ -434,7 +452,7 @@ create_parts(void)
 	engine.listen = goya_listen_create(engine.wait, on_notify, NULL);
 	engine.calls = goya_calls_create(engine.http, engine.epoch, engine.extension);
 	goya_interrupt_transfers_hook = interrupt_transfers;
-	engine.next_timer = engine.next_interval = engine.next_cancel = NEVER;
+	engine.next_timer = engine.next_interval = engine.next_cancel = engine.next_events = NEVER;
 	goya_my_engine->failures = 0;
 }
 
@@ -453,10 +471,13 @@ sleep_time(long listen_ms)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	long		ms = ms_until(engine.next_poll, now, 3600000);
+	uint32		wanted = pg_atomic_read_u32(&goya_my_engine->wanted);
 
-	if (engine.more_calls || engine.more_results || engine.more_timers || engine.more_events || engine.more_channels ||
-		pg_atomic_read_u32(&goya_my_engine->wanted) != 0)
+	if (engine.next_events != NEVER)
+		wanted &= ~GOYA_WAKE_EVENTS;	/* known */
+	if (engine.more_calls || engine.more_results || engine.more_timers || engine.more_channels || wanted != 0)
 		return 0;
+	ms = ms_until(engine.next_events, now, ms);
 	ms = ms_until(engine.next_timer, now, ms);
 	ms = ms_until(engine.next_interval, now, ms);
 	ms = ms_until(engine.next_cancel, now, ms);
@@ -503,7 +524,9 @@ run_turn(uint32 bits)
 	engine.more_results = goya_calls_record(engine.calls);
 	if ((bits & GOYA_WAKE_CANCELS) || engine.next_cancel <= now)
 		in_transaction("cancelling tasks", process_cancels);
-	if ((bits & GOYA_WAKE_EVENTS) || engine.more_events)
+	if (bits & GOYA_WAKE_EVENTS)
+		expect_events(now);
+	if (engine.next_events <= now)
 		in_transaction("turning events into tasks", dispatch_events);
 	if (goya_notes_waiting())
 	{

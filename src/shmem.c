@@ -201,8 +201,10 @@ goya_wake_now(Oid dboid, uint32 bits)
 	}
 	if (slot != NULL && bits != 0)
 	{
-		pg_atomic_fetch_or_u32(&slot->wanted, bits);
-		if (slot->latch != NULL)
+		/* Who set these bits first has woken it, and it has not looked since. */
+		bool		known = (pg_atomic_fetch_or_u32(&slot->wanted, bits) & bits) == bits;
+
+		if (slot->latch != NULL && !known)
 			SetLatch(slot->latch);
 	}
 	if ((slot == NULL || slot->pid == 0) && goya_shared->launcher_latch != NULL)

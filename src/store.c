@@ -177,6 +177,11 @@ static const StatementText statements[GOYA_N_STATEMENTS] = {
 	2, {INT4OID, TEXTOID}},
 	[GOYA_STMT_NEXT_TIMER] = {"SELECT due FROM goya_private.timers ORDER BY due LIMIT 1", 0, {0}},
 	[GOYA_STMT_DISPATCH_EVENTS] = {"SELECT goya_private.dispatch_events($1)", 1, {INT4OID}},
+	[GOYA_STMT_DISPATCH_SINGLY] = {"SELECT goya_private.dispatch_singly($1, $2)", 2, {UUIDARRAYOID, UUIDARRAYOID}},
+	[GOYA_STMT_EVENT_DOCUMENTS] = {
+		"SELECT event_id, document FROM goya_private.event_documents($1, $2)", 2, {UUIDARRAYOID, UUIDARRAYOID}},
+	[GOYA_STMT_ROLE_MAY_SEE] = {
+		"SELECT goya_private.role_may_see($1, $2::goya.visibility, $3, $4)", 4, {NAMEOID, TEXTOID, NAMEOID, NAMEARRAYOID}},
 	[GOYA_STMT_FIRE_INTERVALS] = {"SELECT goya_private.fire_intervals()", 0, {0}},
 	[GOYA_STMT_PROCESS_CANCELS] = {
 		"SELECT goya_private.process_cancels($1), (SELECT count(*) FROM goya_private.cancel_requests)::int", 1, {INT4OID}},

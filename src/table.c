@@ -247,6 +247,17 @@ goya_table_seek_from(GoyaTable *t, Datum key, Datum from)
 }
 
 bool
+goya_table_seek_least(GoyaTable *t, const Datum *least)
+{
+	if (t->scan == NULL)
+		start_scan(t);
+	init_key(t, 0, BTGreaterEqualStrategyNumber);
+	if (least != NULL)
+		t->keys[0].sk_argument = *least;
+	return seek(t, least != NULL ? 1 : 0);
+}
+
+bool
 goya_table_find(GoyaTable *t, int n, const Datum *keys)
 {
 	if (t->scan == NULL)

@@ -34,6 +34,7 @@ typedef enum GoyaTableId
 	GOYA_TABLE_WALLETS,
 	GOYA_TABLE_ENTRIES,
 	GOYA_TABLE_USAGE,
+	GOYA_TABLE_SLOTS,
 	GOYA_N_TABLES
 } GoyaTableId;
 
@@ -100,6 +101,11 @@ typedef enum GoyaUsageColumn
 	GOYA_USAGE_TRACE_ID, GOYA_USAGE_CREATED_AT, GOYA_USAGE_N
 } GoyaUsageColumn;
 
+typedef enum GoyaSlotsColumn
+{
+	GOYA_SLOTS_TRIGGER_ID, GOYA_SLOTS_SLOT, GOYA_SLOTS_TASK_ID, GOYA_SLOTS_CREATED_AT, GOYA_SLOTS_N
+} GoyaSlotsColumn;
+
 #define GOYA_TABLE_MAX_COLUMNS GOYA_TASKS_N
 #define GOYA_TABLE_MAX_LABELS 12
 #define GOYA_TABLE_MAX_KEYS 4
@@ -156,6 +162,9 @@ extern void goya_table_flush(GoyaTable *t); /* write what was appended: its valu
 extern bool goya_table_seek(GoyaTable *t, Datum key);
 extern bool goya_table_seek_from(GoyaTable *t, Datum key, Datum from);
 extern bool goya_table_next(GoyaTable *t);
+
+/* From the row whose first column is at least this on, NULL: from the first (and then by nothing else with this t). */
+extern bool goya_table_seek_least(GoyaTable *t, const Datum *least);
 
 /* By all columns of the key index (and then by nothing else with this t). */
 extern bool goya_table_find(GoyaTable *t, int n, const Datum *keys);

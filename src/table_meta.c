@@ -64,7 +64,7 @@ static const TableText texts[GOYA_N_TABLES] = {
 		{"id", "tenant_id", "type", "subject_id", "data", "task_id", "depth", "created_at"}
 	},
 	[GOYA_TABLE_EVENT_QUEUE] = {
-		"goya_private", "event_queue", NULL, {"event_id", "tenant_id"}
+		"goya_private", "event_queue", "event_queue_pkey", {"event_id", "tenant_id"}
 	},
 	[GOYA_TABLE_HOLDS] = {
 		"goya", "holds", "holds_pkey",
@@ -84,6 +84,9 @@ static const TableText texts[GOYA_N_TABLES] = {
 		"goya", "usage_records", NULL,
 		{"task_id", "node", "item", "attempt", "line", "tenant_id", "price_name", "unit", "quantity", "cost", "currency", "estimated",
 		"hold_id", "trace_id", "created_at"}
+	},
+	[GOYA_TABLE_SLOTS] = {
+		"goya_private", "trigger_slots", "trigger_slots_pkey", {"trigger_id", "slot", "task_id", "created_at"}
 	},
 };
 
