@@ -51,12 +51,13 @@ goya_attempt_batch(GoyaAttempt *a, GoyaBatchMode mode, int limit)
 
 /*
  * After the commit: how many rows to claim next, so that a batch with its writing takes about goya.batch_time.  Rows that a batch has
- * no time for are locked away from others and written again for nothing; small batches wait for the disk more often.
+ * no time for are locked away from others and written again for nothing; small batches wait for the disk more often.  What a batch
+ * waits for a wallet or the disk does not count: it would make batches smaller, and so make them wait more often.
  */
 void
 goya_attempt_learn(GoyaAttempt *a, const GoyaBatch *b)
 {
-	int64		elapsed = Max(1, (GetCurrentTimestamp() - b->now) / 1000);
+	int64		elapsed = Max(1, ((b->written_at ? b->written_at : GetCurrentTimestamp()) - b->now) / 1000);
 	int			begun = Max(b->n_begun, 1);
 
 	if (b->n_claims == 0 || b->single)

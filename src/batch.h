@@ -151,6 +151,7 @@ typedef struct GoyaRecord
 	bool		update;			/* the row exists: it was waiting or running */
 	HeapTuple	row;			/* ... and is this; NULL: not looked for */
 	bool		again;			/* a row may exist: a lost call is made again */
+	int			seq;
 	Jsonb	   *input;
 	Jsonb	   *output;
 	Jsonb	   *error;
@@ -279,6 +280,7 @@ typedef struct GoyaBatch
 	int			n_claimed;
 	int			n_runs;
 	int64		newest_rank;
+	TimestampTz written_at;		/* all but the money was written; 0: not yet */
 
 	HTAB	   *tasks;			/* id -> GoyaTask* */
 	GoyaTask  **task_list;

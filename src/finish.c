@@ -285,6 +285,7 @@ write_tasks(GoyaBatch *b)
 		goya_announce_at_commit(&t->id);
 	}
 	goya_batch_write_tasks(b, written);
+	b->written_at = GetCurrentTimestamp();
 	succeed_tasks(b);
 	end_failed_tasks(b, failed);
 }

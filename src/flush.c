@@ -62,6 +62,33 @@ put_update(GoyaRows *rows, GoyaRecord *r, int seq)
 	goya_rows_time(rows, 10, r->finished_at);
 }
 
+static int
+compare_keys(const void *a, const void *b)
+{
+	const GoyaRecord *x = *(GoyaRecord *const *) a;
+	const GoyaRecord *y = *(GoyaRecord *const *) b;
+	int			order = memcmp(&x->task->id, &y->task->id, UUID_LEN);
+
+	if (order == 0)
+		order = strcmp(x->task->plan->nodes[x->node].key, y->task->plan->nodes[y->node].key);
+	return order != 0 ? order : x->item - y->item;
+}
+
+/* New rows, in the order of their key: the runs of a large task then fill its leaves of the index from one end to the other. */
+static void
+append_records(GoyaBatch *b, GoyaRecord **records, int n)
+{
+	GoyaTable  *t;
+
+	if (n == 0)
+		return;
+	qsort(records, n, sizeof(GoyaRecord *), compare_keys);
+	t = goya_table_open(GOYA_TABLE_NODE_RUNS);
+	for (int i = 0; i < n; i++)
+		goya_run_row_append(t, records[i], records[i]->seq, b->epoch);
+	goya_table_close(t);
+}
+
 static void
 write_records(GoyaBatch *b)
 {
@@ -71,7 +98,8 @@ write_records(GoyaBatch *b)
 	TIMESTAMPTZOID};
 	GoyaRows   *upserts = goya_rows_create(16, insert_columns);
 	GoyaRows   *updates = goya_rows_create(11, update_columns);
-	GoyaTable  *appended = NULL;
+	GoyaRecord **appended = palloc(sizeof(GoyaRecord *) * Max(list_length(b->records), 1));
+	int			n_appended = 0;
 	GoyaTable  *changed = NULL;
 	ListCell   *lc;
 
@@ -79,7 +107,7 @@ write_records(GoyaBatch *b)
 	foreach(lc, b->records)
 	{
 		GoyaRecord *r = lfirst(lc);
-		int			seq = ++r->task->last_seq;
+		int			seq = r->seq = ++r->task->last_seq;
 
 		if (r->update && r->row != NULL)
 		{
@@ -92,15 +120,10 @@ write_records(GoyaBatch *b)
 		else if (r->again)
 			put_upsert(upserts, r, seq, b->epoch);
 		else
-		{
-			if (appended == NULL)
-				appended = goya_table_open(GOYA_TABLE_NODE_RUNS);
-			goya_run_row_append(appended, r, seq, b->epoch);
-		}
+			appended[n_appended++] = r;
 	}
 	b->records = NIL;
-	if (appended != NULL)
-		goya_table_close(appended);
+	append_records(b, appended, n_appended);
 	if (changed != NULL)
 		goya_table_close(changed);
 	if (upserts->n > 0)
