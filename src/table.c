@@ -132,7 +132,10 @@ goya_table_close(GoyaTable *t)
 	if (t->changed != NULL)
 		ExecDropSingleTupleTableSlot(t->changed);
 	if (!t->plain_insert || !t->plain_update)
+	{
 		AfterTriggerEndQuery(t->estate);
+		ExecCloseResultRelations(t->estate);	/* opened for the triggers */
+	}
 	ExecCloseIndices(t->info);
 	table_close(t->rel, NoLock);
 	FreeExecutorState(t->estate);
