@@ -39,8 +39,9 @@ goya_batch_system_id(void)
 	return psprintf(UINT64_FORMAT "/%u", GetSystemIdentifier(), MyDatabaseId);
 }
 
-static HTAB *
-create_hash(GoyaBatch *b, const char *name, Size keysize, Size entrysize)
+/* A hash table that lives as long as the batch. */
+HTAB *
+goya_batch_hash(GoyaBatch *b, const char *name, Size keysize, Size entrysize)
 {
 	HASHCTL		ctl;
 
@@ -63,9 +64,9 @@ goya_batch_create(MemoryContext cxt, GoyaBatchMode mode, bool savepoints, int li
 	b->blame = blame;
 	b->now = GetCurrentTimestamp();
 	b->deadline = TimestampTzPlusMilliseconds(b->now, goya_guc_batch_time);
-	b->tasks = create_hash(b, "goya batch tasks", sizeof(pg_uuid_t), sizeof(GoyaTaskEntry));
-	b->arrivals = create_hash(b, "goya batch arrivals", sizeof(GoyaArrivalKey), sizeof(GoyaArrival));
-	b->maps = create_hash(b, "goya batch maps", sizeof(GoyaArrivalKey), sizeof(GoyaMapProgress));
+	b->tasks = goya_batch_hash(b, "goya batch tasks", sizeof(pg_uuid_t), sizeof(GoyaTaskEntry));
+	b->arrivals = goya_batch_hash(b, "goya batch arrivals", sizeof(GoyaArrivalKey), sizeof(GoyaArrival));
+	b->maps = goya_batch_hash(b, "goya batch maps", sizeof(GoyaArrivalKey), sizeof(GoyaMapProgress));
 	return b;
 }
 
@@ -84,12 +85,7 @@ goya_batch_push(GoyaBatch *b, GoyaTask *task, GoyaWorkKind kind, int node, int i
 			b->work = repalloc_huge(b->work, sizeof(GoyaWork) * b->work_max);
 	}
 	w = &b->work[b->work_tail++];
-	memset(w, 0, sizeof(*w));
-	w->task = task;
-	w->kind = kind;
-	w->node = node;
-	w->item = item;
-	w->attempt = attempt;
+	*w = (GoyaWork) {.task = task,.kind = kind,.node = node,.item = item,.attempt = attempt};
 	return w;
 }
 

@@ -327,6 +327,7 @@ typedef struct GoyaOutcome
 
 /* batch.c */
 extern GoyaBatch *goya_batch_create(MemoryContext cxt, GoyaBatchMode mode, bool savepoints, int limit, GoyaBlame *blame);
+extern HTAB *goya_batch_hash(GoyaBatch *b, const char *name, Size keysize, Size entrysize);
 extern GoyaWork *goya_batch_push(GoyaBatch *b, GoyaTask *task, GoyaWorkKind kind, int node, int item, int attempt);
 extern void goya_batch_run(GoyaBatch *b);	/* run all work, write everything; the caller commits */
 extern GoyaAction *goya_batch_act(GoyaBatch *b, GoyaActionKind kind, GoyaTask *task, int node, int item, int attempt);
@@ -361,9 +362,9 @@ extern void goya_advance_resolve(GoyaBatch *b, GoyaTask *task, int node, bool ok
 extern void goya_advance_compensate(GoyaBatch *b, GoyaTask *task);
 
 /* run_rows.c: rows of node runs */
-extern void goya_run_row_append(GoyaTable *t, GoyaRecord *r, int seq, int epoch);
+extern void goya_run_row_append(GoyaTable *t, GoyaRecord *r, int epoch);
 extern HeapTuple goya_run_row_running(GoyaTable *t, const GoyaWork *w, int epoch);	/* NULL: not running, or not of this epoch */
-extern void goya_run_row_write(GoyaTable *t, GoyaRecord *r, int seq);
+extern void goya_run_row_write(GoyaTable *t, GoyaRecord *r);
 
 /* usage.c */
 extern void goya_usage_write(GoyaBatch *b);	/* usage of the records to be written */

@@ -23,12 +23,6 @@ typedef struct WorkflowName
 	Jsonb	   *data;			/* of events of tasks without an asset: the same for all */
 } WorkflowName;
 
-static int
-compare_ids(const void *a, const void *b)
-{
-	return memcmp(a, b, UUID_LEN);	/* the id comes first */
-}
-
 /* Names of the tasks' workflows, by id; NULL: a trigger wants to know, so SQL has to publish. */
 static WorkflowName *
 find_names(List *tasks, int *n)
@@ -58,14 +52,14 @@ find_names(List *tasks, int *n)
 		if (goya_result_bool(i, 3))
 			return NULL;
 	}
-	qsort(names, *n, sizeof(WorkflowName), compare_ids);
+	qsort(names, *n, sizeof(WorkflowName), goya_uuid_compare);
 	return names;
 }
 
 static WorkflowName *
 name_of(WorkflowName *names, int n, const pg_uuid_t *id)
 {
-	return bsearch(id, names, n, sizeof(WorkflowName), compare_ids);
+	return bsearch(id, names, n, sizeof(WorkflowName), goya_uuid_compare);
 }
 
 static Jsonb *

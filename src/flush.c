@@ -17,7 +17,7 @@
 
 /* A row of a node run where a lost call may have left one. */
 static void
-put_upsert(GoyaRows *rows, GoyaRecord *r, int seq, int epoch)
+put_upsert(GoyaRows *rows, GoyaRecord *r, int epoch)
 {
 	bool		open = r->status == GOYA_RUN_WAITING || r->status == GOYA_RUN_RUNNING;
 
@@ -28,9 +28,9 @@ put_upsert(GoyaRows *rows, GoyaRecord *r, int seq, int epoch)
 	goya_rows_int2(rows, 3, r->attempt);
 	goya_rows_uuid(rows, 4, &r->task->tenant);
 	goya_rows_text(rows, 5, goya_run_status_name(r->status));
-	goya_rows_int4(rows, 6, seq);
+	goya_rows_int4(rows, 6, r->seq);
 	if (open)
-		goya_rows_int4(rows, 7, seq);
+		goya_rows_int4(rows, 7, r->seq);
 	if (r->status == GOYA_RUN_RUNNING)
 		goya_rows_int4(rows, 8, epoch);
 	goya_rows_text(rows, 9, r->message);
@@ -45,7 +45,7 @@ put_upsert(GoyaRows *rows, GoyaRecord *r, int seq, int epoch)
 }
 
 static void
-put_update(GoyaRows *rows, GoyaRecord *r, int seq)
+put_update(GoyaRows *rows, GoyaRecord *r)
 {
 	goya_rows_add(rows);
 	goya_rows_uuid(rows, 0, &r->task->id);
@@ -53,7 +53,7 @@ put_update(GoyaRows *rows, GoyaRecord *r, int seq)
 	goya_rows_int4(rows, 2, r->item);
 	goya_rows_int2(rows, 3, r->attempt);
 	goya_rows_text(rows, 4, goya_run_status_name(r->status));
-	goya_rows_int4(rows, 5, seq);
+	goya_rows_int4(rows, 5, r->seq);
 	goya_rows_text(rows, 6, r->message);
 	goya_rows_jsonb(rows, 7, r->output);
 	goya_rows_jsonb(rows, 8, r->error);
@@ -85,7 +85,7 @@ append_records(GoyaBatch *b, GoyaRecord **records, int n)
 	qsort(records, n, sizeof(GoyaRecord *), compare_keys);
 	t = goya_table_open(GOYA_TABLE_NODE_RUNS);
 	for (int i = 0; i < n; i++)
-		goya_run_row_append(t, records[i], records[i]->seq, b->epoch);
+		goya_run_row_append(t, records[i], b->epoch);
 	goya_table_close(t);
 }
 
@@ -107,18 +107,18 @@ write_records(GoyaBatch *b)
 	foreach(lc, b->records)
 	{
 		GoyaRecord *r = lfirst(lc);
-		int			seq = r->seq = ++r->task->last_seq;
 
+		r->seq = ++r->task->last_seq;
 		if (r->update && r->row != NULL)
 		{
 			if (changed == NULL)
 				changed = goya_table_open(GOYA_TABLE_NODE_RUNS);
-			goya_run_row_write(changed, r, seq);
+			goya_run_row_write(changed, r);
 		}
 		else if (r->update)
-			put_update(updates, r, seq);
+			put_update(updates, r);
 		else if (r->again)
-			put_upsert(upserts, r, seq, b->epoch);
+			put_upsert(upserts, r, b->epoch);
 		else
 			appended[n_appended++] = r;
 	}

@@ -47,6 +47,7 @@ goya_uuid_equal(const pg_uuid_t *a, const pg_uuid_t *b)
 
 /* uuid.c */
 extern void goya_uuid_new(pg_uuid_t *id);
+extern int	goya_uuid_compare(const void *a, const void *b);	/* for qsort and bsearch of what begins with one */
 extern char *goya_uuid_text(const pg_uuid_t *id);
 
 /* goya.c */

@@ -158,18 +158,6 @@ prepare_call(FunctionCall *call, MemoryContext cxt)
 	}
 }
 
-static HTAB *
-create_table(GoyaBatch *b, const char *name, Size keysize, Size entrysize)
-{
-	HASHCTL		ctl;
-
-	memset(&ctl, 0, sizeof(ctl));
-	ctl.keysize = keysize;
-	ctl.entrysize = entrysize;
-	ctl.hcxt = b->cxt;
-	return hash_create(name, 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-}
-
 static FunctionCall *
 function_call(GoyaBatch *b, Oid funcid, Oid role, Oid rettype)
 {
@@ -219,8 +207,8 @@ get_call(GoyaBatch *b, const GoyaNode *node, Oid role)
 	if (b->functions == NULL || b->catalog_generation != catalog_generation)
 	{
 		watch_catalogs();
-		b->functions = create_table(b, "goya batch functions", sizeof(FunctionKey), sizeof(FunctionCall));
-		b->node_calls = create_table(b, "goya batch node calls", sizeof(NodeKey), sizeof(NodeCall));
+		b->functions = goya_batch_hash(b, "goya batch functions", sizeof(FunctionKey), sizeof(FunctionCall));
+		b->node_calls = goya_batch_hash(b, "goya batch node calls", sizeof(NodeKey), sizeof(NodeCall));
 		b->catalog_generation = catalog_generation;
 	}
 	memset(&key, 0, sizeof(key));

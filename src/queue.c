@@ -168,15 +168,8 @@ take_row(GoyaBatch *b, const ClaimedRow *r, GoyaLane lane, GoyaRows *parked)
 		return;
 	}
 	w = &b->claimed[b->n_claims++];
-	memset(w, 0, sizeof(*w));
-	w->task = t;
-	w->kind = GOYA_WORK_RUN;
-	w->node = r->node;
-	w->item = r->item;
-	w->attempt = r->attempt;
-	w->verb = r->verb;
-	w->rank = r->rank;
-	w->tries = r->tries;
+	*w = (GoyaWork) {.task = t,.kind = GOYA_WORK_RUN,.node = r->node,.item = r->item,.attempt = r->attempt,
+		.verb = r->verb,.rank = r->rank,.tries = r->tries};
 }
 
 /*

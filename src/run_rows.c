@@ -13,9 +13,25 @@
 #include "batch.h"
 #include "table.h"
 
+/* What a new row and an old one are given alike; what the record does not have stays as it is in the row. */
+static void
+set_outcome(GoyaTable *t, TupleTableSlot *row, const GoyaRecord *r)
+{
+	goya_row_set(t, row, GOYA_RUNS_STATUS, goya_table_label(t, r->status));
+	goya_row_set(t, row, GOYA_RUNS_SEQ, Int32GetDatum(r->seq));
+	if (r->message != NULL)
+		goya_row_set(t, row, GOYA_RUNS_MESSAGE, CStringGetTextDatum(r->message));
+	if (r->output != NULL)
+		goya_row_set(t, row, GOYA_RUNS_OUTPUT, JsonbPGetDatum(r->output));
+	if (r->error != NULL)
+		goya_row_set(t, row, GOYA_RUNS_ERROR, JsonbPGetDatum(r->error));
+	if (r->has_cost)
+		goya_row_set(t, row, GOYA_RUNS_COST, Int64GetDatum(r->cost));
+}
+
 /* A row of a node run that has none yet. */
 void
-goya_run_row_append(GoyaTable *t, GoyaRecord *r, int seq, int epoch)
+goya_run_row_append(GoyaTable *t, GoyaRecord *r, int epoch)
 {
 	TupleTableSlot *row = goya_table_row(t);
 	bool		open = r->status == GOYA_RUN_WAITING || r->status == GOYA_RUN_RUNNING;
@@ -25,22 +41,13 @@ goya_run_row_append(GoyaTable *t, GoyaRecord *r, int seq, int epoch)
 	goya_row_set(t, row, GOYA_RUNS_ITEM, Int32GetDatum(r->item));
 	goya_row_set(t, row, GOYA_RUNS_ATTEMPT, Int16GetDatum(r->attempt));
 	goya_row_set(t, row, GOYA_RUNS_TENANT_ID, UUIDPGetDatum(&r->task->tenant));
-	goya_row_set(t, row, GOYA_RUNS_STATUS, goya_table_label(t, r->status));
-	goya_row_set(t, row, GOYA_RUNS_SEQ, Int32GetDatum(seq));
+	set_outcome(t, row, r);
 	if (open)
-		goya_row_set(t, row, GOYA_RUNS_STARTED_SEQ, Int32GetDatum(seq));
+		goya_row_set(t, row, GOYA_RUNS_STARTED_SEQ, Int32GetDatum(r->seq));
 	if (r->status == GOYA_RUN_RUNNING)
 		goya_row_set(t, row, GOYA_RUNS_EPOCH, Int32GetDatum(epoch));
-	if (r->message != NULL)
-		goya_row_set(t, row, GOYA_RUNS_MESSAGE, CStringGetTextDatum(r->message));
 	if (r->input != NULL)
 		goya_row_set(t, row, GOYA_RUNS_INPUT, JsonbPGetDatum(r->input));
-	if (r->output != NULL)
-		goya_row_set(t, row, GOYA_RUNS_OUTPUT, JsonbPGetDatum(r->output));
-	if (r->error != NULL)
-		goya_row_set(t, row, GOYA_RUNS_ERROR, JsonbPGetDatum(r->error));
-	if (r->has_cost)
-		goya_row_set(t, row, GOYA_RUNS_COST, Int64GetDatum(r->cost));
 	if (r->started_at != 0)
 		goya_row_set(t, row, GOYA_RUNS_STARTED_AT, TimestampTzGetDatum(r->started_at));
 	if (!open && r->finished_at != 0)
@@ -76,21 +83,12 @@ goya_run_row_running(GoyaTable *t, const GoyaWork *w, int epoch)
  * Write the end of a node run over its row.
  */
 void
-goya_run_row_write(GoyaTable *t, GoyaRecord *r, int seq)
+goya_run_row_write(GoyaTable *t, GoyaRecord *r)
 {
 	TupleTableSlot *row = goya_table_change(t, r->row);
 
-	goya_row_set(t, row, GOYA_RUNS_STATUS, goya_table_label(t, r->status));
-	goya_row_set(t, row, GOYA_RUNS_SEQ, Int32GetDatum(seq));
 	goya_row_null(t, row, GOYA_RUNS_MESSAGE);
-	if (r->message != NULL)
-		goya_row_set(t, row, GOYA_RUNS_MESSAGE, CStringGetTextDatum(r->message));
-	if (r->output != NULL)
-		goya_row_set(t, row, GOYA_RUNS_OUTPUT, JsonbPGetDatum(r->output));
-	if (r->error != NULL)
-		goya_row_set(t, row, GOYA_RUNS_ERROR, JsonbPGetDatum(r->error));
-	if (r->has_cost)
-		goya_row_set(t, row, GOYA_RUNS_COST, Int64GetDatum(r->cost));
+	set_outcome(t, row, r);
 	if (r->finished_at != 0)
 		goya_row_set(t, row, GOYA_RUNS_FINISHED_AT, TimestampTzGetDatum(r->finished_at));
 	goya_table_update(t, &r->row->t_self, row);

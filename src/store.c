@@ -424,18 +424,6 @@ goya_rows_int8(GoyaRows *rows, int col, int64 value)
 }
 
 void
-goya_rows_float4(GoyaRows *rows, int col, float value)
-{
-	set_column(rows, col, Float4GetDatum(value));
-}
-
-void
-goya_rows_bool(GoyaRows *rows, int col, bool value)
-{
-	set_column(rows, col, BoolGetDatum(value));
-}
-
-void
 goya_rows_time(GoyaRows *rows, int col, TimestampTz value)
 {
 	if (value != 0)

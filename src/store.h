@@ -112,8 +112,6 @@ extern void goya_rows_text(GoyaRows *rows, int col, const char *value); /* NULL:
 extern void goya_rows_int4(GoyaRows *rows, int col, int32 value);
 extern void goya_rows_int2(GoyaRows *rows, int col, int16 value);
 extern void goya_rows_int8(GoyaRows *rows, int col, int64 value);
-extern void goya_rows_float4(GoyaRows *rows, int col, float value);
-extern void goya_rows_bool(GoyaRows *rows, int col, bool value);
 extern void goya_rows_time(GoyaRows *rows, int col, TimestampTz value); /* 0: null */
 extern void goya_rows_jsonb(GoyaRows *rows, int col, Jsonb *value); /* NULL: null */
 extern void goya_rows_run(GoyaStatement statement, GoyaRows *rows); /* columns become the statement's arguments, as arrays */

@@ -140,12 +140,6 @@ read_rows(GoyaBatch *b, int first)
 	goya_table_close(t);
 }
 
-static int
-compare_uuids(const void *a, const void *b)
-{
-	return memcmp(a, b, UUID_LEN);
-}
-
 /* Tasks of tenants that are not active are refused. */
 static void
 refuse_suspended(GoyaBatch *b, int first)
@@ -170,9 +164,9 @@ refuse_suspended(GoyaBatch *b, int first)
 	active = palloc(sizeof(pg_uuid_t) * Max(n, 1));
 	for (int i = 0; i < n; i++)
 		active[i] = goya_result_uuid(i, 1);
-	qsort(active, n, sizeof(pg_uuid_t), compare_uuids);
+	qsort(active, n, sizeof(pg_uuid_t), goya_uuid_compare);
 	for (int i = first; i < b->n_tasks; i++)
-		if (b->task_list[i]->run_as != NULL && bsearch(&b->task_list[i]->tenant, active, n, sizeof(pg_uuid_t), compare_uuids) == NULL)
+		if (b->task_list[i]->run_as != NULL && bsearch(&b->task_list[i]->tenant, active, n, sizeof(pg_uuid_t), goya_uuid_compare) == NULL)
 			b->task_list[i]->refusal = "the tenant is suspended";
 }
 

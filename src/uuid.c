@@ -61,6 +61,12 @@ goya_uuid_new(pg_uuid_t *id)
 }
 
 /* The usual text form, palloc'd. */
+int
+goya_uuid_compare(const void *a, const void *b)
+{
+	return memcmp(a, b, UUID_LEN);
+}
+
 char *
 goya_uuid_text(const pg_uuid_t *id)
 {
