@@ -7,7 +7,7 @@
 
 EXTENSION = goya
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" goya.control)
-OURS = help check ack demo demo-psql bench bench-full lint format reference trial packages distclean
+OURS = help check ack chaos soak mutants demo demo-psql bench bench-full lint format reference trial packages distclean
 
 ifneq ($(filter $(OURS),$(MAKECMDGOALS)),)
 
@@ -19,6 +19,9 @@ help:
 	@echo 'make check [SUITES=…]    every test, on throwaway servers (SUITES: regress pgtap isolation tap schema postgrest)'
 	@echo '           [TESTS=glob]  of those suites only the files that match, as TESTS="02*"'
 	@echo 'make ack                 the quick check: regression tests only'
+	@echo 'make chaos [PARTS=…]     kills at every moment: 200 processes over 100,000 tasks, each crash point: half an hour'
+	@echo 'make soak [PARTS=…]      random models, fuzzing, sanitizers, millions of tasks: an hour'
+	@echo 'make mutants             breaks goya on purpose: every mutant must be found by a test'
 	@echo 'make bench               measures goya, the limit and other engines: 10 minutes'
 	@echo 'make bench-full          the same at full length, and docs/performance.md: an hour or more'
 	@echo 'make lint, make format   warnings as errors with gcc and clang, exported symbols; clang-format'
@@ -30,6 +33,19 @@ help:
 check:
 	@ci/install-packages check
 	@test/run $(SUITES)
+
+# Long campaigns: each prints its seed, and repeats it when GOYA_SEED says so.
+chaos:
+	@ci/install-packages check
+	@test/chaos/run $(PARTS)
+
+soak:
+	@ci/install-packages soak
+	@test/soak/run $(PARTS)
+
+mutants:
+	@ci/install-packages check
+	@test/mutants
 
 ack:
 	@ci/install-packages check
@@ -92,6 +108,10 @@ PGFILEDESC = "goya - AI and media workflows inside PostgreSQL"
 PG_CPPFLAGS = -I$(libpq_srcdir)
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
 SHLIB_LINK = -lcurl -ljansson $(libpq)
+# The test build: processes can be made to fail at named points (src/crash_point.h).
+ifneq ($(filter 1,$(CRASH_POINTS)),)
+PG_CPPFLAGS += -DGOYA_CRASH_POINTS
+endif
 # Warnings stop the build where nobody would read them.
 ifneq ($(filter true 1,$(CI) $(WERROR)),)
 PG_CFLAGS += -Werror

@@ -103,6 +103,37 @@ build_private_server() {
 	export PATH PGBIN
 }
 
+# build_crash_server: the test build (make CRASH_POINTS=1, see src/crash_point.h) in a second private PostgreSQL of this run, made of hard links to
+# the first; sets GOYA_CRASH_PGBIN. After build_private_server, whose objects it takes: only what mentions a crash point is compiled again.
+build_crash_server() {
+	local copy=$RUN/crash pg=$RUN/pg-crash pg_config
+	pg_config=$pg/usr/lib/postgresql/$PG_MAJOR/bin/pg_config
+	(
+		set -e
+		if grep -l '#include "crash_point.h"' "$ROOT"/src/*.h; then
+			echo 'crash_point.h is for .c files only: objects that see it through another header would not be compiled again'
+			exit 1
+		fi
+		mkdir "$copy"
+		(
+			flock 9
+			cp -Rp "$ROOT/src" "$ROOT/sql" "$ROOT/Makefile" "$ROOT/goya.control" "$copy/"
+		) 9>"$ROOT/build/.lock"
+		grep -lE 'crash_point|CRASH_POINT' "$copy"/src/*.c | sed 's/c$/o/' | xargs rm -f "$copy/src/crash_point.o"
+		cp -al "$RUN/pg" "$pg"
+		make -C "$copy" --no-print-directory -s -j"$(nproc)" goya.so CRASH_POINTS=1 PG_CONFIG="$pg_config"
+		# A new file, so that the first PostgreSQL keeps its own.
+		rm "$pg/usr/lib/postgresql/$PG_MAJOR/lib/goya.so"
+		cp "$copy/goya.so" "$pg/usr/lib/postgresql/$PG_MAJOR/lib/goya.so"
+		rm -rf "$copy"
+	) >"$RUN/log/build-crash.log" 2>&1 || {
+		cat "$RUN/log/build-crash.log" >&2
+		die "the test build failed"
+	}
+	grep -E 'warning:' "$RUN/log/build-crash.log" || true
+	export GOYA_CRASH_PGBIN=${pg_config%/pg_config}
+}
+
 # clean_environment: nothing of the caller's reaches servers and tests that could send them elsewhere.
 clean_environment() {
 	unset http_proxy https_proxy all_proxy ftp_proxy no_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY

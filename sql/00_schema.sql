@@ -27,10 +27,18 @@ BEGIN
             EXECUTE pg_catalog.format('COMMENT ON ROLE %I IS %L', wanted.name, wanted.description);
         END IF;
     END LOOP;
+    -- Somebody who may create roles could have made these before, to come in through them.
     IF EXISTS (SELECT FROM pg_catalog.pg_roles
-               WHERE rolname IN ('goya_owner', 'goya_executor', 'goya_listener') AND (rolsuper OR rolbypassrls OR rolcreaterole)) THEN
+               WHERE rolname IN ('goya_owner', 'goya_executor', 'goya_listener')
+                     AND (rolsuper OR rolbypassrls OR rolcreaterole OR rolreplication OR (rolconnlimit <> 0 AND rolname <> 'goya_listener'))) THEN
         RAISE EXCEPTION 'role goya_owner, goya_executor or goya_listener has privileges it must not have'
-            USING ERRCODE = '42501', HINT = 'Drop the role or take SUPERUSER, BYPASSRLS and CREATEROLE from it.';
+            USING ERRCODE = '42501', HINT = 'Drop the role, or take SUPERUSER, BYPASSRLS, CREATEROLE and REPLICATION from it and set CONNECTION LIMIT 0.';
+    END IF;
+    IF EXISTS (SELECT FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles r ON r.oid IN (m.roleid, m.member)
+               WHERE r.rolname IN ('goya_owner', 'goya_executor', 'goya_listener')
+                     AND NOT EXISTS (SELECT FROM pg_catalog.pg_roles o WHERE o.oid = m.member AND o.rolsuper)) THEN
+        RAISE EXCEPTION 'role goya_owner, goya_executor or goya_listener has a member or is one'
+            USING ERRCODE = '42501', DETAIL = 'A member of goya_owner can read and change everything of every tenant.', HINT = 'Revoke the membership, or drop the role.';
     END IF;
     -- The grants let the workers connect, and mark the database: the launcher starts an engine where goya_owner has CONNECT.
     EXECUTE pg_catalog.format('GRANT CONNECT ON DATABASE %I TO goya_owner, goya_executor, goya_listener', pg_catalog.current_database());

@@ -160,12 +160,23 @@ CREATE TABLE goya_private.ready (
     node        integer NOT NULL,                  -- index in the plan of the task's revision; -1: the task itself (run: all roots)
     item        integer NOT NULL,
     attempt     smallint NOT NULL,
-    tries       smallint NOT NULL DEFAULT 0        -- claims that ended with the death of their process
+    tries       smallint NOT NULL DEFAULT 0        -- claims that came to nothing: the process died, or others were in the way
 ) WITH (fillfactor = 90, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX ready_rank_idx ON goya_private.ready (lane, rank);
 
 CREATE TABLE goya_private.parked (LIKE goya_private.ready);       -- ready rows of paused tasks
 CREATE INDEX parked_task_idx ON goya_private.parked (task_id);
+
+-- Nodes that ran when their process died, of open tasks: see src/crashes.c.
+CREATE TABLE goya_private.crashes (
+    task_id     uuid NOT NULL,
+    node        integer NOT NULL,                  -- index in the plan, as in ready
+    item        integer NOT NULL,
+    crashes     integer NOT NULL DEFAULT 1,
+    signal      integer NOT NULL,                  -- of the last one; 0 unknown, -1 the process ended itself
+    last_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (task_id, node, item)
+);
 
 CREATE TABLE goya_private.timers (
     due         timestamptz NOT NULL,

@@ -4,14 +4,15 @@ CREATE FUNCTION goya.current_tenant() RETURNS uuid
     LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'goya_identity_tenant_sql';
 COMMENT ON FUNCTION goya.current_tenant() IS
 'Returns the tenant of the caller.
-Inside a task: the task''s tenant, whatever the SQL sets. Otherwise the tenant of the role''s membership; for a session of a registered
+Inside a task: the task''s tenant, whatever the SQL sets; in a SECURITY DEFINER function of another role that uses goya: that role''s. Otherwise the tenant of the role''s membership; for a session of a registered
 authenticator the tenant named in request.jwt.claims; for any other role granted goya_user, goya_reader or goya_admin, tenant default.
 Null for a role that belongs to no tenant and for members of a suspended tenant.';
 
 CREATE FUNCTION goya.current_caller() RETURNS name
     LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'goya_identity_caller_sql';
 COMMENT ON FUNCTION goya.current_caller() IS
-'Returns the role on whose behalf goya acts: the current role, or, inside goya''s own functions, the role that called them.';
+'Returns the role on whose behalf goya acts: the current role, or, inside goya''s own functions, the role that called them.
+Errors: 42501 inside goya''s own functions when PostgreSQL runs them for an index, statistics, a materialized view or a foreign key.';
 
 CREATE FUNCTION goya.current_end_user() RETURNS text
     LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'goya_identity_user_sql';

@@ -11,12 +11,10 @@ CREATE VIEW goya_private.live_triggers AS
     JOIN goya.tenants n ON n.id = t.tenant_id AND n.status = 'active'
     WHERE t.enabled;
 
--- True when there is no filter, or it gives anything but false and null: a predicate that holds, or a path with a filter that finds something.
+-- True when there is no filter, or it gives anything but false and null: a predicate that holds, or a path with a filter that finds something. In a
+-- worker an error when it takes too long.
 CREATE FUNCTION goya_private.filter_passes(filter jsonpath, document jsonb) RETURNS boolean
-    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT filter_passes.filter IS NULL
-        OR coalesce(jsonb_path_query_first(filter_passes.document, filter_passes.filter, '{}', true) NOT IN ('false', 'null'), false)
-$$;
+    LANGUAGE c IMMUTABLE AS 'MODULE_PATHNAME', 'goya_filter_passes_sql';
 
 CREATE FUNCTION goya_private.slot_text(slot timestamptz) RETURNS text
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$

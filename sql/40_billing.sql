@@ -9,7 +9,7 @@
 -- * Prices are pinned when a task starts: rows are never changed, set_price refuses the past, and a task's hold remembers the newest
 --   generation of prices that was committed. Time alone would not do: a price may be committed long after the time it carries.
 -- * A cost is rounded once per usage row, half up, by exact integer division of numerics.
--- Must hold: goya_private.check_billing() (42_bills.sql) returns no row, at any moment, for any snapshot.
+-- Must hold: goya_private.check_billing() (63_check_money.sql) returns no row, at any moment, for any snapshot.
 
 CREATE INDEX prices_lookup_idx ON goya.prices (name, unit, tenant_id, currency, effective_at);
 CREATE INDEX wallet_entries_refund_idx ON goya.wallet_entries (capture_id) WHERE capture_id IS NOT NULL;

@@ -5,7 +5,7 @@
 -- - A cancel is a row in goya_private.cancel_requests and never touches goya.tasks, so that it waits for no batch. The engine turns requests
 --   into ends (process_cancels): first it lets go, after the grace it interrupts, and it ends the task as soon as its row can be locked.
 -- - A pause only keeps new node runs from starting. pause, resume and a person's patch of the context do lock the task's row, for at most 5 s (55P03 with a hint).
--- - end_task is the only SQL that makes a task failed or cancelled. It takes its locks in the engine's order: task, node runs, wallet.
+-- - end_unsettled is the only SQL that makes a task failed or cancelled. It takes its locks in the engine's order: task, node runs, wallets by id.
 -- Must hold: a terminal status never changes; every event gets the next number of its task, taken under the lock of the task's row;
 -- a task of another tenant does not exist (PT404).
 
@@ -140,8 +140,9 @@ BEGIN
 END;
 $$;
 
--- Makes a task failed or cancelled, for the engine, executors and process_cancels; false: it had ended before.
-CREATE FUNCTION goya_private.end_task(task_id uuid, status goya.task_status, error jsonb) RETURNS boolean
+-- Makes a task failed or cancelled, for the engine, executors and process_cancels; false: it had ended before. Its money is the caller's to settle:
+-- of several tasks at once, so that wallets are locked in their order.
+CREATE FUNCTION goya_private.end_unsettled(task_id uuid, status goya.task_status, error jsonb) RETURNS boolean
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -149,16 +150,16 @@ DECLARE
     parent goya.tasks;
     newest integer;
 BEGIN
-    IF end_task.status NOT IN ('failed', 'cancelled') THEN
+    IF end_unsettled.status NOT IN ('failed', 'cancelled') THEN
         RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'end_task ends failed and cancelled tasks only';
     END IF;
-    SELECT * INTO task FROM goya.tasks t WHERE t.id = end_task.task_id FOR NO KEY UPDATE;
+    SELECT * INTO task FROM goya.tasks t WHERE t.id = end_unsettled.task_id FOR NO KEY UPDATE;
     IF NOT FOUND OR goya_private.is_terminal(task.status) THEN
         RETURN false;
     END IF;
     newest := goya_private.cancel_open_runs(task.id) + 1;
     UPDATE goya.tasks t
-    SET status = end_task.status, error = coalesce(end_task.error, t.error), finished_at = clock_timestamp(), finished_seq = newest, last_seq = newest,
+    SET status = end_unsettled.status, error = coalesce(end_unsettled.error, t.error), finished_at = clock_timestamp(), finished_seq = newest, last_seq = newest,
         active = 0, waiting = 0, paused = false, failing = false
     WHERE t.id = task.id;
     DELETE FROM goya_private.cancel_requests c WHERE c.task_id = task.id;
@@ -170,7 +171,18 @@ BEGIN
     END IF;
     PERFORM goya_private.publish_completed(ARRAY[task.id]);
     PERFORM goya_private.announce(task.id);
-    PERFORM goya_private.settle_tasks(ARRAY[task.id]);
+    RETURN true;
+END;
+$$;
+
+-- The same for one task, with its money.
+CREATE FUNCTION goya_private.end_task(task_id uuid, status goya.task_status, error jsonb) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF NOT goya_private.end_unsettled(end_task.task_id, end_task.status, end_task.error) THEN
+        RETURN false;
+    END IF;
+    PERFORM goya_private.settle_tasks(ARRAY[end_task.task_id]);
     RETURN true;
 END;
 $$;
@@ -207,6 +219,7 @@ DECLARE
     request record;
     task goya.tasks;
     running uuid[];
+    over uuid[] := '{}';
     busy boolean;
     ended integer;
     total integer := 0;
@@ -233,7 +246,8 @@ BEGIN
             CONTINUE WHEN NOT FOUND;               -- a batch is recording: next time
             IF NOT busy OR goya_private.is_terminal(task.status) THEN
                 -- One that had failed already, and was undoing what it did, stays failed.
-                PERFORM goya_private.end_task(task.id, CASE WHEN task.failing THEN 'failed' ELSE 'cancelled' END::goya.task_status,
+                over := over || task.id;
+                PERFORM goya_private.end_unsettled(task.id, CASE WHEN task.failing THEN 'failed' ELSE 'cancelled' END::goya.task_status,
                     CASE WHEN task.failing AND task.error IS NOT NULL THEN task.error ELSE jsonb_build_object('code', '57014', 'class', 'CANCELLED',
                          'message', 'cancelled' || coalesce(': ' || request.reason, ''), 'by', request.requested_by) END);
                 DELETE FROM goya_private.cancel_requests c WHERE c.task_id = request.task_id;
@@ -247,6 +261,7 @@ BEGIN
         total := total + ended;
         EXIT WHEN ended = 0;
     END LOOP;
+    PERFORM goya_private.settle_tasks(over);
     RETURN total;
 END;
 $$;

@@ -1,9 +1,8 @@
--- 62_health.sql: why a task does not advance (diagnose), how the installation is (health), and what must always hold (check).
+-- 62_health.sql: why a task does not advance (diagnose) and how the installation is (health). What must always hold is in 63_check.sql.
 --
--- Decided: check is the oracle of the tests: one statement, so one snapshot, set-based, and it says nothing about a sound database while the
--- engine works, since every transition is one transaction. health reads private tables with goya's rights and the server's processes with
--- the caller's, so that an administrator without pg_monitor sees what it may see.
--- Must hold: diagnose always gives at least one row; check gives none, ever.
+-- Decided: health reads private tables with goya's rights and the server's processes with the caller's, so that an administrator without
+-- pg_monitor sees what it may see.
+-- Must hold: diagnose always gives at least one row.
 
 -- ---- diagnose ----
 
@@ -59,7 +58,7 @@ CREATE FUNCTION goya_private.diagnose_queue(task goya.tasks, definition jsonb, O
         SELECT 'in the queue', m.key || CASE WHEN m.item > 0 THEN '[' || m.item || ']' ELSE '' END,
                format('%s rows are before it for %s.', m.before, CASE m.lane WHEN 1 THEN 'outside calls' WHEN 2 THEN 'wake-ups' WHEN 3 THEN 'slow functions'
                                                                              ELSE 'executors' END)
-               || CASE WHEN m.tries > 0 THEN format(' %s processes died while they ran it.', m.tries) ELSE '' END,
+               || CASE WHEN m.tries > 0 THEN format(' It has been tried %s times.', m.tries) ELSE '' END,
                CASE WHEN m.before > 1000 THEN 'A higher priority goes first; goya.max_executors says how many run at once.' END
         FROM mine m
         UNION ALL
@@ -134,6 +133,12 @@ BEGIN
 
     IF definition IS NOT NULL THEN
         RETURN QUERY
+            SELECT 'crashed', p.key || CASE WHEN c.item > 0 THEN '[' || c.item || ']' ELSE '' END,
+                   format('Its process ended while it ran, %s of 3 times, last at %s%s.', c.crashes, c.last_at,
+                          CASE WHEN c.signal > 0 THEN ' by signal ' || c.signal ELSE '' END),
+                   'The server log says more. It runs alone now; after the third time it fails with class CRASH.'
+            FROM goya_private.crashes c JOIN goya_private.plan_nodes(definition) p ON p.node = c.node WHERE c.task_id = task.id;
+        RETURN QUERY
             SELECT 'running', r.node || CASE WHEN r.item > 0 THEN '[' || r.item || ']' ELSE '' END,
                    format('Outside call since %s, attempt %s.', r.started_at, r.attempt), 'It ends at its timeout; goya.cancel interrupts it.'
             FROM goya.node_runs r WHERE r.task_id = task.id AND r.status = 'running' LIMIT 20;
@@ -178,7 +183,10 @@ BEGIN
     RETURN QUERY SELECT 'preload', CASE WHEN loaded THEN 'ok' ELSE 'error' END,
         CASE WHEN loaded THEN 'goya is loaded by the server.' ELSE 'goya is not in shared_preload_libraries: nothing runs.' END,
         CASE WHEN NOT loaded THEN 'Add goya to shared_preload_libraries and restart the server.' END;
-    IF loaded THEN
+    IF loaded AND pg_is_in_recovery() THEN
+        RETURN QUERY SELECT 'standby', 'ok', 'This server is a standby: nothing of goya runs here, and its tables can be read. Its workers start when it is promoted.',
+            NULL;
+    ELSIF loaded THEN
         RETURN QUERY SELECT 'launcher', CASE WHEN count(*) > 0 THEN 'ok' ELSE 'error' END,
             CASE WHEN count(*) > 0 THEN format('Process %s.', min(a.pid)) ELSE 'The launcher does not run.' END,
             CASE WHEN count(*) = 0 THEN 'The postmaster starts it again; see the server log, and max_worker_processes.' END
@@ -188,9 +196,11 @@ BEGIN
             CASE WHEN engine.process IS NULL THEN 'No engine for this database.'
                  ELSE format('%s%s, %s node runs, %s transfers in flight.', engine.state, ', process ' || engine.pid, engine.node_runs, engine.transfers) END,
             CASE WHEN engine.state IS DISTINCT FROM 'running' THEN 'See the server log for "goya engine"; goya.max_databases and max_worker_processes limit it.' END;
-        RETURN QUERY SELECT 'executors', 'ok', format('%s run, %s of them busy; at most %s.', count(*), count(*) FILTER (WHERE a.state = 'running'),
-                                                      current_setting('goya.max_executors', true)), NULL
-        FROM goya_private.activity() a WHERE a.process = 'executor';
+        RETURN QUERY SELECT 'executors', CASE WHEN count(a.pid) = 0 AND work.waits THEN 'warning' ELSE 'ok' END,
+            format('%s run, %s of them busy; at most %s.', count(a.pid), count(*) FILTER (WHERE a.state = 'running'), current_setting('goya.max_executors', true)),
+            CASE WHEN count(a.pid) = 0 AND work.waits THEN 'Work waits. If this stays so: max_worker_processes, and whether the server log says "could not fork".' END
+        FROM (SELECT EXISTS (SELECT FROM goya_private.ready q WHERE q.lane IN (0, 2, 3)) AS waits) work
+        LEFT JOIN goya_private.activity() a ON a.process = 'executor' GROUP BY work.waits;
         RETURN QUERY SELECT 'listener', CASE WHEN current_setting('goya.listen', true) = 'off' THEN 'ok' WHEN engine.detail = 'listening' THEN 'ok' ELSE 'warning' END,
             CASE WHEN current_setting('goya.listen', true) = 'off' THEN 'Switched off (goya.listen); notify triggers do not fire.'
                  WHEN engine.detail = 'listening' THEN 'Connected.' ELSE coalesce(nullif(engine.detail, ''), 'Not connected.') END,
@@ -232,6 +242,9 @@ BEGIN
     RETURN QUERY SELECT 'tasks', CASE WHEN count(*) > 0 THEN 'warning' ELSE 'ok' END, format('%s seem stuck.', count(*)),
         CASE WHEN count(*) > 0 THEN 'SELECT * FROM goya.stuck_tasks;' END
     FROM goya_private.find_stuck_tasks();
+    RETURN QUERY SELECT 'crashes', 'warning', format('%s nodes of open tasks have ended their process, up to %s times.', count(*), max(c.crashes)),
+        'goya.diagnose(task) and the server log say which and how. They run alone; after the third time they fail.'
+    FROM goya_private.crashes c HAVING count(*) > 0;
     RETURN QUERY SELECT 'superuser tasks', CASE WHEN s.value = 'on' THEN 'warning' ELSE 'ok' END,
         CASE WHEN s.value = 'on' THEN 'Superusers may run tasks: whoever edits their workflows has their power.' ELSE 'Refused, as they should be.' END,
         CASE WHEN s.value = 'on' THEN 'Set goya.allow_superuser_tasks = off.' END
@@ -264,6 +277,7 @@ DECLARE
     background text;
     all_seen boolean := pg_has_role('pg_read_all_stats', 'USAGE');
     launchers integer := (SELECT count(*) FROM pg_stat_activity a WHERE a.backend_type LIKE 'pg_cron%' OR a.application_name LIKE 'pg_cron%');
+    standby boolean := pg_is_in_recovery();
     workers integer := current_setting('max_worker_processes')::integer;
 BEGIN
     -- Settings of pg_cron are for superusers and pg_read_all_settings; so is whether its launcher runs for pg_read_all_stats.
@@ -278,10 +292,10 @@ BEGIN
         (NOT here, 'warning', CASE WHEN home <> current_database() THEN format('It works in database "%s", not here.', home) ELSE 'It is not installed.' END,
             'Only cron triggers need it: shared_preload_libraries, cron.database_name, CREATE EXTENSION pg_cron.'),
         (here AND coalesce(background, 'off') <> 'on', 'warning', 'It connects to run jobs, which pg_hba.conf may refuse.', 'Set cron.use_background_workers = on and restart.'),
-        (here AND coalesce(background, 'off') = 'on' AND all_seen AND launchers = 0, 'error', 'Its launcher does not run: no cron trigger fires.',
+        (here AND coalesce(background, 'off') = 'on' AND all_seen AND launchers = 0 AND NOT standby, 'error', 'Its launcher does not run: no cron trigger fires.',
             'It stays dead once terminated; restart the server.'),
-        (here AND coalesce(background, 'off') = 'on' AND (launchers > 0 OR NOT all_seen), 'ok',
-            CASE WHEN all_seen THEN 'Its launcher runs.' ELSE 'Installed; whether its launcher runs shows to members of pg_monitor.' END, NULL)
+        (here AND coalesce(background, 'off') = 'on' AND (launchers > 0 OR NOT all_seen OR standby), 'ok',
+            CASE WHEN standby THEN 'It runs when this server is promoted.' WHEN all_seen THEN 'Its launcher runs.' ELSE 'Installed; whether its launcher runs shows to members of pg_monitor.' END, NULL)
         ) f(holds, status, detail, hint) WHERE f.holds;
     RETURN QUERY SELECT 'worker processes', CASE WHEN workers < 6 THEN 'warning' ELSE 'ok' END,
         format('max_worker_processes is %s, for all extensions and parallel queries.', workers),
@@ -301,137 +315,3 @@ CREATE FUNCTION goya.health(OUT component text, OUT status text, OUT detail text
 COMMENT ON FUNCTION goya.health() IS
 'Says how this installation is: a row per component, status ok, warning or error, and a hint what to do. For administrators.
 Errors: 42501 not an administrator. Example: SELECT * FROM goya.health() WHERE status <> ''ok'';';
-
--- ---- check ----
-
--- Edges of a revision by key, with whether they can fire when their source failed.
-CREATE FUNCTION goya_private.check_edges(OUT workflow_id uuid, OUT revision integer, OUT source text, OUT target text, OUT node integer, OUT join_any boolean)
-    RETURNS SETOF record
-    LANGUAGE sql STABLE ROWS 10000 SET search_path = pg_catalog, pg_temp
-    BEGIN ATOMIC
-        SELECT r.workflow_id, r.revision, e ->> 'from', e ->> 'to', (n.place - 1)::integer, coalesce(n.spec ->> 'join', 'all') = 'any'
-        FROM goya.workflow_revisions r
-        CROSS JOIN LATERAL jsonb_array_elements(CASE jsonb_typeof(r.resolved -> 'edges') WHEN 'array' THEN r.resolved -> 'edges' ELSE '[]' END) e
-        JOIN LATERAL (SELECT x.spec, x.place FROM jsonb_array_elements(r.resolved -> 'nodes') WITH ORDINALITY x(spec, place)
-                      WHERE x.spec ->> 'key' = e ->> 'to') n ON true;
-    END;
-
-CREATE FUNCTION goya_private.check_tasks(OUT code text, OUT subject text, OUT detail text) RETURNS SETOF record
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-    BEGIN ATOMIC
-        WITH work AS MATERIALIZED (SELECT w.*, w.ready + w.parked + w.timers + w.running + w.waiting AS open FROM goya_private.task_work(NULL) w),
-        ended AS MATERIALIZED (SELECT t.id, t.status FROM goya.tasks t WHERE t.status IN ('succeeded', 'failed', 'cancelled'))
-        SELECT 'active_count', t.id::text, format('active is %s; ready %s, parked %s, on timers %s, running %s, waiting %s.', t.active, w.ready, w.parked, w.timers,
-                                                  w.running, w.waiting)
-        FROM work w JOIN goya.tasks t ON t.id = w.task_id WHERE t.active <> w.open AND NOT t.failing
-        UNION ALL
-        SELECT 'waiting_count', t.id::text, format('waiting is %s; %s node runs wait.', t.waiting, w.waiting)
-        FROM work w JOIN goya.tasks t ON t.id = w.task_id WHERE t.waiting <> w.waiting AND NOT t.failing
-        UNION ALL
-        SELECT 'task_lost', t.id::text, format('It is %s and has nothing to do.', t.status)
-        FROM work w JOIN goya.tasks t ON t.id = w.task_id WHERE w.open + w.wakeups = 0
-        UNION ALL
-        SELECT 'parked_running', t.id::text, format('%s node runs are parked and the task is not paused.', w.parked)
-        FROM work w JOIN goya.tasks t ON t.id = w.task_id WHERE w.parked > 0 AND NOT t.paused
-        UNION ALL
-        SELECT 'task_row', t.id::text, format('status %s, active %s, finished_at %s, finished_seq %s, last_seq %s.', t.status, t.active, t.finished_at, t.finished_seq, t.last_seq)
-        FROM goya.tasks t
-        WHERE goya_private.is_terminal(t.status) <> (t.finished_at IS NOT NULL) OR goya_private.is_terminal(t.status) <> (t.finished_seq IS NOT NULL)
-           OR (goya_private.is_terminal(t.status) AND t.active <> 0) OR t.active < 0 OR t.waiting < 0 OR t.waiting > t.active
-           OR (t.status = 'failed' AND t.error IS NULL) OR t.finished_seq > t.last_seq OR t.started_seq > t.last_seq
-        UNION ALL
-        SELECT 'open_run_of_ended_task', e.id::text, format('The task is %s, node "%s" item %s is %s.', e.status, r.node, r.item, r.status)
-        FROM goya.node_runs r JOIN ended e ON e.id = r.task_id WHERE r.status IN ('pending', 'ready', 'running', 'waiting')
-        UNION ALL
-        SELECT 'leftover_of_ended_task', e.id::text, format('The task is %s and has rows in %s.', e.status, x.name)
-        FROM (SELECT DISTINCT p.task_id, 'goya_private.parked' AS name FROM goya_private.parked p
-              UNION SELECT j.task_id, 'goya_private.joins' FROM goya_private.joins j
-              UNION SELECT m.task_id, 'goya_private.maps' FROM goya_private.maps m
-              UNION SELECT a.task_id, 'goya.approvals, pending' FROM goya.approvals a WHERE a.status = 'pending') x
-        JOIN ended e ON e.id = x.task_id
-        UNION ALL
-        SELECT 'child_not_told', c.id::text, format('It is %s, and task %s still waits for it at node %s item %s.', c.status, p.id, r.node, r.item)
-        FROM goya.tasks c
-        JOIN goya.tasks p ON p.id = c.parent_task_id AND NOT goya_private.is_terminal(p.status) AND NOT p.failing
-        JOIN goya.workflow_revisions v ON v.workflow_id = p.workflow_id AND v.revision = p.revision
-        CROSS JOIN LATERAL goya_private.plan_nodes(v.resolved) n
-        JOIN goya.node_runs r ON r.task_id = p.id AND r.node = n.key AND r.item = c.parent_item AND r.status = 'waiting'
-        WHERE c.parent_node = n.node AND goya_private.is_terminal(c.status)
-          AND NOT EXISTS (SELECT FROM goya_private.ready q WHERE q.task_id = p.id AND q.node = n.node AND q.item = c.parent_item AND q.verb = 3)
-          AND NOT EXISTS (SELECT FROM goya.tasks later WHERE later.parent_task_id = p.id AND later.parent_node = c.parent_node
-                          AND later.parent_item = c.parent_item AND later.id > c.id);
-    END;
-
-CREATE FUNCTION goya_private.check_node_runs(OUT code text, OUT subject text, OUT detail text) RETURNS SETOF record
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-    BEGIN ATOMIC
-        WITH edges AS MATERIALIZED (SELECT * FROM goya_private.check_edges()),
-        -- The end of each node of a task: its last attempt, when it will not be tried again. Undoing a node gives its row a later number.
-        final AS MATERIALIZED (
-            SELECT r.task_id, r.node, CASE r.status WHEN 'compensated' THEN 0 ELSE r.seq END AS seq
-            FROM goya.node_runs r
-            WHERE r.item = 0 AND (r.status IN ('succeeded', 'skipped', 'compensated') OR (r.status = 'failed' AND coalesce(r.message, '') NOT LIKE 'will retry%')))
-        SELECT 'done_twice', r.task_id::text, format('Node "%s" item %s succeeded in attempt %s, and there is attempt %s.', r.node, r.item, r.attempt, l.attempt)
-        FROM goya.node_runs r JOIN goya.node_runs l ON l.task_id = r.task_id AND l.node = r.node AND l.item = r.item AND l.attempt > r.attempt AND l.attempt > 1
-        WHERE r.status IN ('succeeded', 'compensated')
-        UNION ALL
-        SELECT 'run_too_early', r.task_id::text, format('Node "%s" began at event %s, before "%s" had ended.', r.node, coalesce(r.started_seq, r.seq), min(e.source))
-        FROM goya.node_runs r
-        JOIN goya.tasks t ON t.id = r.task_id
-        JOIN edges e ON e.workflow_id = t.workflow_id AND e.revision = t.revision AND e.target = r.node
-        LEFT JOIN final f ON f.task_id = r.task_id AND f.node = e.source
-        WHERE r.item = 0 AND r.attempt = 1 AND r.status NOT IN ('pending', 'compensated', 'cancelled')
-        GROUP BY r.task_id, r.node, r.seq, r.started_seq, e.join_any
-        HAVING CASE WHEN e.join_any AND count(f.seq) > 0 THEN min(f.seq) > coalesce(r.started_seq, r.seq)
-                    ELSE count(f.seq) < count(*) OR max(f.seq) > coalesce(r.started_seq, r.seq) END
-        UNION ALL
-        SELECT 'join_count', j.task_id::text, format('Join at node %s counts %s; %s of its upstream nodes have ended.', j.node, j.fired + j.dead + j.failed, count(f.seq))
-        FROM goya_private.joins j
-        JOIN goya.tasks t ON t.id = j.task_id
-        JOIN edges e ON e.workflow_id = t.workflow_id AND e.revision = t.revision AND e.node = j.node
-        LEFT JOIN final f ON f.task_id = j.task_id AND f.node = e.source
-        WHERE NOT t.failing AND NOT goya_private.is_terminal(t.status)
-        GROUP BY j.task_id, j.node, j.fired, j.dead, j.failed
-        HAVING j.fired + j.dead + j.failed <> count(f.seq)
-        UNION ALL
-        SELECT 'seq_twice', e.task_id::text, format('%s events have number %s.', count(*), e.seq)
-        FROM goya.task_events e GROUP BY e.task_id, e.seq HAVING count(*) > 1
-        UNION ALL
-        SELECT 'seq_high', r.task_id::text, format('Node "%s" has event %s; the task''s newest is %s.', r.node, r.seq, t.last_seq)
-        FROM goya.node_runs r JOIN goya.tasks t ON t.id = r.task_id WHERE r.seq > t.last_seq
-        UNION ALL
-        SELECT 'run_without_task', r.task_id::text, format('Node "%s" has run for a task that is not there.', r.node)
-        FROM goya.node_runs r WHERE NOT EXISTS (SELECT FROM goya.tasks t WHERE t.id = r.task_id)
-        UNION ALL
-        SELECT 'usage_without_run', u.task_id::text, format('Node "%s" item %s attempt %s was charged %s and has not run.', u.node, u.item, u.attempt, sum(u.cost))
-        FROM goya.usage_records u
-        WHERE NOT EXISTS (SELECT FROM goya.node_runs r WHERE r.task_id = u.task_id AND r.node = u.node AND r.item = u.item AND r.attempt = u.attempt)
-        GROUP BY u.task_id, u.node, u.item, u.attempt
-        UNION ALL
-        SELECT 'charged_twice', u.task_id::text, format('Node "%s" item %s was charged for attempts %s.', u.node, u.item, string_agg(DISTINCT u.attempt::text, ', '))
-        FROM goya.usage_records u JOIN goya.node_runs r ON r.task_id = u.task_id AND r.node = u.node AND r.item = u.item AND r.attempt = u.attempt
-        WHERE r.status IN ('succeeded', 'compensated')
-        GROUP BY u.task_id, u.node, u.item HAVING count(DISTINCT u.attempt) > 1;
-    END;
-
--- All of it in one statement and so of one snapshot. Whole tables are joined: never row by row, whatever the statistics say.
-CREATE FUNCTION goya_private.check_all(OUT code text, OUT subject text, OUT detail text) RETURNS SETOF record
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET enable_nestloop = off SET work_mem = '64MB' SET jit = off
-    BEGIN ATOMIC
-        SELECT * FROM goya_private.check_tasks()
-        UNION ALL SELECT * FROM goya_private.check_node_runs()
-        UNION ALL SELECT b.code, 'billing', b.detail FROM goya_private.check_billing() b;
-    END;
-
-CREATE FUNCTION goya.check(OUT code text, OUT subject text, OUT detail text) RETURNS SETOF record
-    LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    PERFORM goya_private.require_admin();
-    RETURN QUERY SELECT c.code, c.subject, c.detail FROM goya_private.check_all() c ORDER BY c.code, c.subject, c.detail;
-END;
-$$;
-COMMENT ON FUNCTION goya.check() IS
-'Looks for anything that must not be, and returns a row per violation; none: all is well. For administrators.
-code is a stable word, subject a task''s id or billing: counters against the queue, lost tasks, nodes done twice or too early, leftovers of ended
-tasks, events with one number, usage without a run, money that does not add up. Reads whole tables: some seconds per 100,000 tasks.
-Errors: 42501 not an administrator. Example: SELECT * FROM goya.check();';

@@ -305,6 +305,7 @@ finish_ok(GoyaBatch *b, const GoyaWork *w, const GoyaNode *n, GoyaRecord *r, Jso
 		v->known = true;
 		v->status = GOYA_RUN_SUCCEEDED;
 		v->output = output;
+		v->error = NULL;		/* an earlier attempt's may have been loaded */
 		task->d_done++;
 		if (n->writes == NULL)	/* else flush.c does, when the context is written */
 			goya_advance_resolve(b, task, w->node, true);
@@ -389,7 +390,9 @@ goya_advance_map_progress(GoyaBatch *b, GoyaTask *task, int node, int total, int
 		goya_store_enter(&scope);
 		goya_store_run(GOYA_STMT_DELETE_MAP, args, NULL);	/* items still running find it gone, and are not counted */
 		goya_store_leave(&scope);
-		if (too_many)
+		if (goya_batch_blame_end(b, &w, &o))
+			;					/* it cannot be written as it is: that is its error */
+		else if (too_many)
 		{
 			o.error_class = GOYA_ERR_DEPENDENCY;
 			o.error = goya_error_make("P0001", o.error_class, psprintf("%d of %d items failed", failed, total), goya_json_get_text(error, "message"),

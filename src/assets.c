@@ -21,6 +21,7 @@
 #include "utils/rel.h"
 #include "utils/tuplestore.h"
 
+#include "crash_point.h"
 #include "goya.h"
 #include "guc.h"
 #include "json_util.h"
@@ -212,9 +213,13 @@ goya_publish_inserted_sql(PG_FUNCTION_ARGS)
 	{
 		goya_table_close(p.queue);
 		goya_wake_at_commit(GOYA_WAKE_EVENTS);
+		GOYA_CRASH_POINT(ASSET_QUEUED);
 	}
 	if (p.events != NULL)
+	{
 		goya_table_close(p.events);
+		GOYA_CRASH_POINT(ASSET_EVENTS);
+	}
 	goya_run_end_sql(&p.sql);
 	if (p.n > 0)
 		notify(&p);

@@ -11,9 +11,12 @@
 #include "utils/timestamp.h"
 
 #include "attempt.h"
+#include "black_box.h"
 #include "guc.h"
 #include "shmem.h"
 #include "worker.h"
+
+#define CONTENDED_FAULTS	10		/* half a minute, as the pauses between them grow */
 
 GoyaAttempt *
 goya_attempt_create(void)
@@ -22,6 +25,7 @@ goya_attempt_create(void)
 
 	a->cxt = AllocSetContextCreate(TopMemoryContext, "goya batch", ALLOCSET_DEFAULT_SIZES);
 	a->keep = AllocSetContextCreate(TopMemoryContext, "goya convict", ALLOCSET_SMALL_SIZES);
+	a->blame = goya_black_box_blame();
 	return a;
 }
 
@@ -35,10 +39,10 @@ goya_attempt_batch(GoyaAttempt *a, GoyaBatchMode mode, int limit)
 
 	MemoryContextReset(a->cxt);
 	goya_plan_cache_trim();
-	a->blame.valid = false;
+	a->blame->valid = false;
 	if (a->rows > 0)
 		limit = Min(limit, a->rows);
-	b = goya_batch_create(a->cxt, mode, a->care != GOYA_CARE_OPTIMISTIC, a->care == GOYA_CARE_SINGLE ? 1 : limit, &a->blame);
+	b = goya_batch_create(a->cxt, mode, a->care != GOYA_CARE_OPTIMISTIC, a->care == GOYA_CARE_SINGLE ? 1 : limit, a->blame);
 	b->single = a->care == GOYA_CARE_SINGLE;
 	if (a->convict.valid)
 	{
@@ -72,6 +76,7 @@ void
 goya_attempt_succeeded(GoyaAttempt *a, int claimed)
 {
 	a->faults = 0;
+	a->blame->valid = false;
 	a->convict.valid = false;
 	if (claimed == 0 || a->care == GOYA_CARE_SAVEPOINTS)
 		a->care = GOYA_CARE_OPTIMISTIC;
@@ -85,6 +90,16 @@ interrupted(int code)
 	return code == ERRCODE_QUERY_CANCELED && goya_my_executor != NULL && goya_executor_was_interrupted();
 }
 
+/*
+ * A full disk, no connection slot, a device that fails: with savepoints, what gets here happened when goya wrote, and the next node would
+ * fare no better.  It is tried again until the server has what it needs.
+ */
+static bool
+server_is_short(int code)
+{
+	return code == ERRCODE_DISK_FULL || code == ERRCODE_TOO_MANY_CONNECTIONS || code == ERRCODE_IO_ERROR;
+}
+
 static void
 convict(GoyaAttempt *a, ErrorData *e)
 {
@@ -92,7 +107,7 @@ convict(GoyaAttempt *a, ErrorData *e)
 
 	MemoryContextReset(a->keep);
 	old = MemoryContextSwitchTo(a->keep);
-	a->convict = a->blame;
+	a->convict = *a->blame;
 	a->convict_error = goya_error_from_data(e, &a->convict_class);
 	MemoryContextSwitchTo(old);
 }
@@ -105,18 +120,18 @@ goya_attempt_failed(GoyaAttempt *a, int claimed, const char *doing)
 	bool		contended;
 
 	HOLD_INTERRUPTS();
-	goya_queue_forget_starts();
 	MemoryContextSwitchTo(a->cxt);
 	e = CopyErrorData();
 
 	/*
 	 * A deadlock or serialization failure is mostly gone at the second try.  When it is not, a node may have raised it itself, and more
-	 * care finds that out; only a node that fails so again and again when it is written is convicted.
+	 * care finds that out: it is then run again alone (node.c).  Only one that fails so again and again when it is written is convicted.
 	 */
-	contended = ERRCODE_TO_CATEGORY(e->sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK;
-	innocent = (interrupted(e->sqlerrcode) && a->faults < 5) || (contended && a->faults < 1);
+	contended = goya_error_is_contention(e);
+	a->nobodys = contended || (a->care != GOYA_CARE_OPTIMISTIC && server_is_short(e->sqlerrcode));
+	innocent = (interrupted(e->sqlerrcode) && a->faults < 5) || (contended ? a->faults < 1 : a->nobodys);
 	a->faults++;
-	if (!innocent && a->care == GOYA_CARE_SINGLE && a->blame.valid && !a->convict.valid && !(contended && a->faults <= 5))
+	if (!innocent && a->care == GOYA_CARE_SINGLE && a->blame->valid && !a->convict.valid && !(contended && a->faults <= CONTENDED_FAULTS))
 		convict(a, e);
 	else if (!innocent && a->care == GOYA_CARE_SAVEPOINTS)
 	{
@@ -125,6 +140,7 @@ goya_attempt_failed(GoyaAttempt *a, int claimed, const char *doing)
 	}
 	else if (!innocent && a->care == GOYA_CARE_OPTIMISTIC)
 		a->care = GOYA_CARE_SAVEPOINTS;
+	a->blame->valid = false;
 	goya_worker_abort(a->faults > 3 ? doing : NULL);
 	RESUME_INTERRUPTS();
 	return a->faults > 3 ? Min(5000, 100 << Min(a->faults, 6)) : 0;

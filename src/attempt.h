@@ -12,7 +12,8 @@
  *					error when writing is its own	error is its result			last one
  *
  * Interrupted (cancel) and "task ended meanwhile" are nobody's fault: the batch is tried again as it was.  So is a deadlock or
- * serialization failure the first time; a node that raises one itself must not hold up its neighbours, so the second counts.
+ * serialization failure the first time; a node that raises one itself must not hold up its neighbours, so the second counts.  A full
+ * disk is nobody's fault either: the batch waits, a little longer each time.
  *-------------------------------------------------------------------------
  */
 #ifndef GOYA_ATTEMPT_H
@@ -35,7 +36,8 @@ typedef struct GoyaAttempt
 	int			singles;		/* left to do in SINGLE */
 	int			faults;			/* errors in a row */
 	int			claimed;		/* by the batch that failed */
-	GoyaBlame	blame;
+	bool		nobodys;		/* the last error was no node's fault */
+	GoyaBlame  *blame;			/* of this process */
 	GoyaBlame	convict;
 	Jsonb	   *convict_error;
 	int			convict_class;

@@ -15,11 +15,14 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "commands/trigger.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
 #include "batch.h"
+#include "crashes.h"
+#include "crash_point.h"
 #include "guc.h"
 #include "json_util.h"
 #include "shmem.h"
@@ -121,6 +124,8 @@ goya_batch_record(GoyaBatch *b, const GoyaWork *w, GoyaRunStatus status)
 	r->again = w->tries > 0;
 	r->row = w->row;
 	w->task->touched = true;
+	if (b->crashes != NULL && status == GOYA_RUN_SUCCEEDED)
+		goya_crashes_ended(b, w);
 	b->records = lappend(b->records, r);
 	MemoryContextSwitchTo(old);
 	return r;
@@ -136,6 +141,27 @@ goya_batch_convicted(GoyaBatch *b, const GoyaWork *w)
 
 	return c != NULL && c->valid && goya_uuid_equal(&c->task, &w->task->id) && c->node == w->node && c->item == w->item &&
 		c->attempt == w->attempt;
+}
+
+/*
+ * A node run ends other than by being run (a wait, a map): it is to blame from here on, if it is alone.  True: it is convicted already,
+ * and o says of what.
+ */
+bool
+goya_batch_blame_end(GoyaBatch *b, const GoyaWork *w, GoyaOutcome *o)
+{
+	if (b->single)
+	{
+		b->blame->task = w->task->id;
+		b->blame->node = w->node;
+		b->blame->item = w->item;
+		b->blame->attempt = w->attempt;
+		b->blame->valid = true;
+	}
+	if (!goya_batch_convicted(b, w))
+		return false;
+	*o = (GoyaOutcome) {.ok = false,.retry_after_ms = -1,.error = b->convict_error,.error_class = b->convict_class};
+	return true;
 }
 
 static void
@@ -160,6 +186,8 @@ run_one(GoyaBatch *b, const GoyaWork *w)
 
 		goya_advance_finish(b, w, &o, NULL, b->now, false);
 	}
+	else if (goya_crashes_of(b, w) >= GOYA_MAX_CRASHES)
+		goya_crashes_fail(b, w);
 	else
 		goya_node_run(b, w);
 }
@@ -269,22 +297,21 @@ goya_batch_run(GoyaBatch *b)
 		while (next_work(b, &w))
 		{
 			CHECK_FOR_INTERRUPTS();
-			if (w.node >= 0)
-			{
-				b->blame->valid = true;
-				b->blame->task = w.task->id;
-				b->blame->node = w.node;
-				b->blame->item = w.item;
-				b->blame->attempt = w.attempt;
-			}
+			b->blame->task = w.task->id;
+			b->blame->node = w.node;
+			b->blame->item = w.item;
+			b->blame->attempt = w.attempt;
+			b->blame->valid = w.node >= 0;
 			run_one(b, &w);
 		}
 		if (!b->single)
 			b->blame->valid = false;
 		queue_rest(b);
+		GOYA_CRASH_POINT(ADVANCE_BEFORE_FLUSH);
 		goya_flush_round(b);
 		if (b->work_head >= b->work_tail && !more_to_write(b))
 			break;
+		AfterTriggerFireDeferred(); /* of goya's own writing: not as the owner of the next node */
 	}
 	goya_flush_end(b);
 	MemoryContextSwitchTo(old);

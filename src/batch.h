@@ -72,6 +72,7 @@ typedef struct GoyaTask
 	char	   *run_as;
 	char	   *created_by;
 	Oid			role;			/* looked up when first needed */
+	uint64		role_seen;		/* the generation of the catalogs that was at */
 	Jsonb	   *input;
 	bool		has_asset;
 	pg_uuid_t	asset;
@@ -90,6 +91,7 @@ typedef struct GoyaTask
 	int			parent_item;
 	bool		runnable;		/* neither ended nor cancelled nor of a suspended tenant */
 	char	   *refusal;		/* why it is not, when that is the task's failure */
+	Jsonb	   *broken;			/* it cannot be understood: its error; plan has no nodes then, or a row of the queue is nonsense */
 
 	/* valid once locked */
 	bool		locked;
@@ -177,7 +179,7 @@ typedef struct GoyaQueued
 	int			item;
 	int			attempt;
 	TimestampTz due;			/* 0: now */
-	int			tries;			/* > 0: taken before by a process that died */
+	int			tries;			/* > 0: taken before, for nothing */
 	int64		rank;			/* 0: a new one */
 } GoyaQueued;
 
@@ -255,7 +257,7 @@ typedef struct GoyaCall
 	GoyaHttpRequest request;
 } GoyaCall;
 
-/* Which node an error belongs to, kept outside the batch. */
+/* Which node an error or the death of the process belongs to, kept outside the batch (black_box.c). */
 typedef struct GoyaBlame
 {
 	bool		valid;
@@ -303,13 +305,13 @@ typedef struct GoyaBatch
 	HTAB	   *arrivals;		/* GoyaArrival by key */
 	HTAB	   *maps;			/* GoyaMapProgress by key */
 	List	   *calls;			/* GoyaCall* */
-	GoyaBlame  *blame;			/* what runs or is written now; outside the batch */
+	GoyaBlame  *blame;			/* what runs or is written now; outside the batch, in the black box */
 	const GoyaBlame *convict;	/* a node whose error at commit is known: it fails with ... */
 	Jsonb	   *convict_error;
 	int			convict_class;
+	HTAB	   *crashes;		/* nodes that crashed their process; NULL: none is known */
+	bool		looked_for_crashes;
 	uint32		wake;			/* GOYA_WAKE_ bits due at commit */
-	Oid			scrub_role;		/* of the last SQL node, to see changes */
-	pg_uuid_t	scrub_tenant;
 	HTAB	   *functions;		/* node_sql.c: calls by function and role, */
 	HTAB	   *node_calls;		/* ... by node and role, */
 	uint64		catalog_generation; /* ... valid until this changes */
@@ -332,6 +334,7 @@ extern GoyaWork *goya_batch_push(GoyaBatch *b, GoyaTask *task, GoyaWorkKind kind
 extern void goya_batch_run(GoyaBatch *b);	/* run all work, write everything; the caller commits */
 extern GoyaAction *goya_batch_act(GoyaBatch *b, GoyaActionKind kind, GoyaTask *task, int node, int item, int attempt);
 extern GoyaRecord *goya_batch_record(GoyaBatch *b, const GoyaWork *w, GoyaRunStatus status);
+extern bool goya_batch_blame_end(GoyaBatch *b, const GoyaWork *w, GoyaOutcome *o);
 extern bool goya_batch_convicted(GoyaBatch *b, const GoyaWork *w);
 extern char *goya_batch_system_id(void);
 
@@ -346,7 +349,6 @@ extern int	goya_batch_claim(GoyaBatch *b, GoyaLane lane);	/* rows claimed and tu
 extern GoyaQueued *goya_batch_queue(GoyaBatch *b, GoyaTask *task, int lane, int verb, int node, int item, int attempt, TimestampTz due);
 extern void goya_queue_append(GoyaTable *t, int64 rank, int lane, int verb, const pg_uuid_t *task, int node, int item, int attempt, int tries);
 extern void goya_queue_write(GoyaBatch *b);
-extern void goya_queue_forget_starts(void); /* after a rollback */
 
 /* completion.c */
 extern void goya_completion_publish(List *tasks);
@@ -408,13 +410,13 @@ extern bool goya_node_arm_signal(GoyaBatch *b, GoyaAction *a);	/* a signal was t
 extern void goya_node_start_call(GoyaBatch *b, const GoyaWork *w);	/* engine, http */
 extern void goya_node_finish_call(GoyaBatch *b, const GoyaWork *w, GoyaHttpResult *result, TimestampTz started_at);
 extern int	goya_node_lane(const GoyaPlan *plan, int node);
-extern void goya_node_sql_scrub(void);
 extern int64 goya_interval_ms(Jsonb *value, const char *what);	/* seconds, or interval text; 22023 */
 
 /* errors.c */
 extern Jsonb *goya_error_make(const char *sqlstate, int error_class, const char *message, const char *detail, const char *hint);
 extern Jsonb *goya_error_from_data(ErrorData *e, int *error_class);
 extern int	goya_error_class_of(int sqlerrcode);
+extern bool goya_error_is_contention(const ErrorData *e);	/* others were in the way: the same may go well a moment later */
 extern void goya_outcome_error(GoyaOutcome *o, ErrorData *e);
 
 #endif

@@ -28,6 +28,7 @@
 #include "attempt.h"
 #include "batch.h"
 #include "calls.h"
+#include "crash_point.h"
 #include "guc.h"
 #include "shmem.h"
 #include "worker.h"
@@ -188,7 +189,11 @@ goya_calls_claim(GoyaCalls *c)
 	rest(pause);
 	if (b == NULL)
 		return true;
+	if (b->calls != NIL)
+		GOYA_CRASH_POINT(CALL_CLAIMED);
 	start_transfers(c, b->calls, b->now);
+	if (b->calls != NIL)
+		GOYA_CRASH_POINT(CALL_STARTED);
 	return claimed >= limit || c->claims->care == GOYA_CARE_SINGLE;
 }
 
@@ -255,7 +260,9 @@ still_ours(GoyaBatch *b, GoyaCalls *c, List *results, int n)
 		CallResult *r = list_nth(results, i);
 		GoyaWork	w = {.task = goya_batch_task(b, &r->call.task),.node = r->call.node,.item = r->call.item,.attempt = r->call.attempt};
 
-		if (w.task != NULL && w.task->plan != NULL && w.task->runnable && w.task->locked)
+		if (w.task != NULL && w.task->broken != NULL)
+			goya_advance_fail_task(b, w.task, w.task->broken);
+		else if (w.task != NULL && w.task->plan != NULL && w.task->runnable && w.task->locked)
 			ours[i] = goya_run_row_running(t, &w, c->epoch);
 	}
 	goya_table_close(t);
@@ -305,7 +312,10 @@ record_batch(GoyaCalls *c, int n)
 	ours = still_ours(b, c, c->results, n);
 	for (int i = 0; i < n; i++)
 		if (ours[i] != NULL)
+		{
 			record_one(b, list_nth(c->results, i), ours[i]);
+			GOYA_CRASH_POINT(CALL_RECORDING);
+		}
 	if (!b->single)
 		b->blame->valid = false;
 	b->in_engine = false;		/* further calls of these tasks go through the queue */
@@ -336,6 +346,7 @@ goya_calls_record(GoyaCalls *c)
 	n = Min(list_length(c->results), c->records->care == GOYA_CARE_SINGLE ? 1 : RECORD_AT_ONCE);
 	if (n == 0)
 		return false;
+	GOYA_CRASH_POINT(CALL_ANSWERED);
 	PG_TRY();
 	{
 		goya_worker_begin("recording outside calls");
@@ -352,7 +363,8 @@ goya_calls_record(GoyaCalls *c)
 	}
 	PG_END_TRY();
 	rest(pause);
-	if (done || c->records->faults > 20)
+	GOYA_CRASH_POINT(CALL_RECORDED);
+	if (done || (c->records->faults > 20 && !c->records->nobodys))
 		drop_results(c, n);		/* after 20 faults the run stays running, for the next start to find */
 	return c->results != NIL;
 }
@@ -405,6 +417,8 @@ recover_batch(GoyaCalls *c, GoyaBatch *b, List *lost)
 		GoyaTask   *t = goya_batch_task(b, (pg_uuid_t *) a->json);
 		int			node;
 
+		if (t->broken != NULL && t->runnable)
+			goya_advance_fail_task(b, t, t->broken);
 		if (t->plan == NULL || !t->runnable || (node = goya_plan_node_index(t->plan, a->text)) < 0)
 			continue;
 		t->touched = true;
@@ -430,6 +444,7 @@ recover_batch(GoyaCalls *c, GoyaBatch *b, List *lost)
 
 		goya_store_enter(&scope);
 		goya_rows_run(GOYA_STMT_LOST_CALLS, again);
+		GOYA_CRASH_POINT(RECOVER_MARKED);
 		goya_store_leave(&scope);
 	}
 	goya_batch_run(b);
@@ -459,6 +474,9 @@ goya_calls_recover(GoyaCalls *c)
 		MemoryContextSwitchTo(old);
 		goya_worker_commit();
 		if (n > 0)
+		{
 			ereport(LOG, (errmsg("goya took over %d outside calls of an earlier start", n)));
+			GOYA_CRASH_POINT(RECOVER_DONE);
+		}
 	} while (n == 1000);
 }

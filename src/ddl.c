@@ -3,27 +3,45 @@
  *		Commands that goya's workers must give way to.
  *
  * DROP DATABASE, ALTER DATABASE RENAME and SET TABLESPACE, and CREATE DATABASE … TEMPLATE need a database without sessions.  For those
- * who may run them, the workers of that database are sent away first, and the launcher keeps off it for a few seconds; if the command
- * fails they come back by themselves.
+ * who may run them, the workers of that database are sent away first and kept off it until the command has ended; should this session
+ * die in between, for a few seconds.  A copy made from a template with goya gets the same rights to connect, which CREATE DATABASE does
+ * not copy, so that its engine comes and says that it is a copy.
  *
- * DROP EXTENSION goya wakes all workers of the database when it commits: they look for the extension and leave.
+ * DROP EXTENSION goya needs a lock that workers hold for as long as a function runs: those of this database are sent away too.  The
+ * launcher's next attempts find the extension locked, or gone.  At its commit all workers are woken: they look for it and leave.  It
+ * also needs every table for itself, and under load would often be the victim of a deadlock with sessions that hold one and wait for
+ * the next.  So it takes the tables beforehand, and cancels the statements of those that hold it up while they wait.
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include <signal.h>
 
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/value.h"
 #include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "storage/sinvaladt.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/resowner.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
@@ -33,6 +51,7 @@
 
 #define KEEP_OFF_MS		10000
 #define LEAVE_WITHIN_MS 5000
+#define HELD_UP_MS		"100"
 
 static ProcessUtility_hook_type previous_utility_hook = NULL;
 static object_access_hook_type previous_access_hook = NULL;
@@ -95,7 +114,7 @@ send_away(Oid dboid)
 
 		if (slot->state == GOYA_ENGINE_FREE || slot->dboid != dboid)
 			continue;
-		slot->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), KEEP_OFF_MS);
+		slot->keep_off = slot->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), KEEP_OFF_MS);
 		pg_atomic_write_u32(&slot->wanted, 0);
 		if (slot->state != GOYA_ENGINE_STARTING)
 			slot->state = GOYA_ENGINE_PAUSED;
@@ -132,9 +151,9 @@ clear_database(Oid dboid)
 	}
 }
 
-/* The command is done: the workers may come back, if there is still a database to come back to. */
+/* The command has ended: the workers may come back now or, if they would find the extension locked, after a while. */
 static void
-let_return(Oid dboid)
+let_return(Oid dboid, bool now)
 {
 	LWLockAcquire(goya_shared->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < goya_shared->n_engines; i++)
@@ -143,31 +162,214 @@ let_return(Oid dboid)
 
 		if (slot->state != GOYA_ENGINE_PAUSED || slot->dboid != dboid)
 			continue;
-		slot->state = GOYA_ENGINE_WANTED;
-		slot->not_before = 0;
+		slot->keep_off = 0;
+		slot->not_before = now ? 0 : TimestampTzPlusMilliseconds(GetCurrentTimestamp(), GOYA_SHORT_PAUSE_MS);
+		if (now)
+			slot->state = GOYA_ENGINE_WANTED;
 	}
 	LWLockRelease(goya_shared->lock);
 	goya_wake_launcher();
 }
 
+/* CREATE DATABASE has copied a database with goya: its copy lets the same roles connect. */
 static void
-before_utility(PlannedStmt *pstmt, const char *query, bool read_only, ProcessUtilityContext context, ParamListInfo params,
+grant_connect(const char *dbname)
+{
+	static const char *const roles[] = {GOYA_OWNER_ROLE, GOYA_EXECUTOR_ROLE, GOYA_LISTENER_ROLE};
+	GrantStmt  *grant = makeNode(GrantStmt);
+	AccessPriv *connect = makeNode(AccessPriv);
+
+	connect->priv_name = pstrdup("connect");
+	grant->is_grant = true;
+	grant->targtype = ACL_TARGET_OBJECT;
+	grant->objtype = OBJECT_DATABASE;
+	grant->objects = list_make1(makeString(pstrdup(dbname)));
+	grant->privileges = list_make1(connect);
+	for (int i = 0; i < lengthof(roles); i++)
+	{
+		RoleSpec   *role = makeNode(RoleSpec);
+
+		role->roletype = ROLESPEC_CSTRING;
+		role->rolename = pstrdup(roles[i]);
+		role->location = -1;
+		if (OidIsValid(get_role_oid(roles[i], true)))
+			grant->grantees = lappend(grant->grantees, role);
+	}
+	if (grant->grantees == NIL)
+		return;
+	CommandCounterIncrement();
+	ExecuteGrantStmt(grant);
+}
+
+/* Is there an engine, running or paused, for it? */
+static bool
+has_engine(Oid dboid)
+{
+	return OidIsValid(dboid) && goya_shmem_engine(dboid, false) != NULL;
+}
+
+/* The extension that a command drops, for somebody who may: goya's oid or InvalidOid. */
+static Oid
+drops_goya(Node *stmt)
+{
+	ListCell   *lc;
+
+	if (!IsA(stmt, DropStmt) || ((DropStmt *) stmt)->removeType != OBJECT_EXTENSION)
+		return InvalidOid;
+	foreach(lc, ((DropStmt *) stmt)->objects)
+	{
+		Oid			ext;
+
+		if (strcmp(strVal(lfirst(lc)), "goya") != 0)
+			continue;
+		ext = get_extension_oid("goya", true);
+#if PG_VERSION_NUM >= 160000
+		return OidIsValid(ext) && object_ownercheck(ExtensionRelationId, ext, GetUserId()) ? ext : InvalidOid;
+#else
+		return OidIsValid(ext) && pg_extension_ownercheck(ext, GetUserId()) ? ext : InvalidOid;
+#endif
+	}
+	return InvalidOid;
+}
+
+/* What a session locks before it reads or writes goya's data. */
+static List *
+relations_of_goya(void)
+{
+	const Oid	namespaces[] = {get_namespace_oid("goya", true), get_namespace_oid("goya_private", true)};
+	List	   *result = NIL;
+	Relation	rel = table_open(RelationRelationId, AccessShareLock);
+
+	for (int i = 0; i < lengthof(namespaces); i++)
+	{
+		ScanKeyData key;
+		SysScanDesc scan;
+		HeapTuple	tuple;
+
+		ScanKeyInit(&key, Anum_pg_class_relnamespace, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(namespaces[i]));
+		scan = systable_beginscan(rel, InvalidOid, false, NULL, 1, &key);
+		while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		{
+			Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
+
+			if (strchr("rpvmS", form->relkind) != NULL)
+				result = lappend_oid(result, form->oid);
+		}
+		systable_endscan(scan);
+	}
+	table_close(rel, AccessShareLock);
+	return result;
+}
+
+/* Lock a relation for this transaction; false: not within lock_timeout. */
+static bool
+lock_in_time(Oid relid)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool locked = false;
+
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		LockRelationOid(relid, AccessExclusiveLock);
+		ReleaseCurrentSubTransaction();
+		locked = true;
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(caller);
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+	return locked;
+}
+
+/* Cancel those who hold a lock on a relation while they wait for another, and vacuum. */
+static void
+cancel_holders(Oid relid)
+{
+	LOCKTAG		tag;
+	VirtualTransactionId *holder;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	for (holder = GetLockConflicts(&tag, AccessExclusiveLock, NULL); VirtualTransactionIdIsValid(*holder); holder++)
+	{
+#if PG_VERSION_NUM >= 170000
+		PGPROC	   *proc = ProcNumberGetProc(holder->procNumber);
+#else
+		PGPROC	   *proc = BackendIdGetProc(holder->backendId);
+#endif
+
+		if (proc != NULL && proc->pid != 0 &&
+			(proc->waitStatus == PROC_WAIT_STATUS_WAITING ||
+			 (proc->statusFlags & (PROC_IS_AUTOVACUUM | PROC_VACUUM_FOR_WRAPAROUND)) == PROC_IS_AUTOVACUUM))
+			kill(proc->pid, SIGINT);
+	}
+}
+
+static void
+prepare_drop(Oid extension)
+{
+	int			level;
+	List	   *relations;
+	ListCell   *lc;
+
+	clear_database(MyDatabaseId);
+	LockDatabaseObject(ExtensionRelationId, extension, 0, AccessExclusiveLock);
+	let_return(MyDatabaseId, false);
+	relations = relations_of_goya();
+	level = NewGUCNestLevel();
+	(void) set_config_option("lock_timeout", HELD_UP_MS, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	foreach(lc, relations)
+		while (!lock_in_time(lfirst_oid(lc)))
+			cancel_holders(lfirst_oid(lc));
+	AtEOXact_GUC(true, level);
+}
+
+static void
+around_utility(PlannedStmt *pstmt, const char *query, bool read_only, ProcessUtilityContext context, ParamListInfo params,
 			   QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
 {
-	Oid			dboid = InvalidOid;
+	Node	   *stmt = pstmt->utilityStmt;
+	volatile Oid dboid = InvalidOid;
+	volatile bool copies = false;
+	Oid			extension;
 
 	if (goya_shared != NULL && context == PROCESS_UTILITY_TOPLEVEL && IsTransactionState())
-		dboid = wanted_alone(pstmt->utilityStmt);
+		dboid = wanted_alone(stmt);
 	if (dboid == MyDatabaseId || (OidIsValid(dboid) && !may_have_it(dboid)))
 		dboid = InvalidOid;
+	if (goya_shared != NULL && OidIsValid(extension = drops_goya(stmt)))
+		prepare_drop(extension);
 	if (OidIsValid(dboid))
+	{
+		copies = IsA(stmt, CreatedbStmt) && has_engine(dboid);
 		clear_database(dboid);
-	if (previous_utility_hook)
-		previous_utility_hook(pstmt, query, read_only, context, params, env, dest, qc);
-	else
-		standard_ProcessUtility(pstmt, query, read_only, context, params, env, dest, qc);
-	if (OidIsValid(dboid) && !IsA(pstmt->utilityStmt, DropdbStmt))
-		let_return(dboid);
+	}
+	PG_TRY();
+	{
+		if (previous_utility_hook)
+			previous_utility_hook(pstmt, query, read_only, context, params, env, dest, qc);
+		else
+			standard_ProcessUtility(pstmt, query, read_only, context, params, env, dest, qc);
+	}
+	PG_CATCH();
+	{
+		if (OidIsValid(dboid))
+			let_return(dboid, true);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	if (copies)
+		grant_connect(((CreatedbStmt *) stmt)->dbname);
+	if (OidIsValid(dboid) && !IsA(stmt, DropdbStmt))
+		let_return(dboid, true);
 }
 
 /* ----- the extension ----- */
@@ -185,7 +387,7 @@ void
 goya_ddl_install_hooks(void)
 {
 	previous_utility_hook = ProcessUtility_hook;
-	ProcessUtility_hook = before_utility;
+	ProcessUtility_hook = around_utility;
 	previous_access_hook = object_access_hook;
 	object_access_hook = on_object_access;
 }

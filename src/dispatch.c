@@ -26,6 +26,7 @@
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
+#include "crash_point.h"
 #include "dispatch.h"
 #include "goya.h"
 #include "shmem.h"
@@ -91,6 +92,8 @@ claim(GoyaDispatch *b, int max)
 		b->n = take_rows(t, NULL, max, b->events);
 	}
 	goya_table_close(t);
+	if (b->n > 0)
+		GOYA_CRASH_POINT(DISPATCH_CLAIMED);
 	qsort(b->events, b->n, sizeof(GoyaEvent), compare_events);
 	return whole;
 }
@@ -166,12 +169,15 @@ start_tasks(GoyaDispatch *b)
 	}
 	goya_table_close(ready);
 	goya_table_close(tasks);
+	GOYA_CRASH_POINT(DISPATCH_TASKS);
 }
 
 static void
 dispatch_all(GoyaDispatch *b)
 {
 	goya_dispatch_match(b);
+	if (b->matches != NIL)
+		GOYA_CRASH_POINT(DISPATCH_SLOTS);
 	start_tasks(b);
 	goya_run_end_sql(&b->sql);
 }
@@ -275,5 +281,7 @@ goya_dispatch_events_sql(PG_FUNCTION_ARGS)
 		commit_without_waiting(&b);
 	else if (b.n > 0)
 		dispatch_singly(&b);
+	if (b.n > 0)
+		GOYA_CRASH_POINT(DISPATCH_DONE);
 	PG_RETURN_INT32(b.n);
 }

@@ -368,7 +368,7 @@ may_see(GoyaDispatch *b, const GoyaEvent *e, const GoyaWaiter *t)
 	return !goya_result_isnull(0, 1) && goya_result_bool(0, 1);
 }
 
-/* As goya_private.filter_passes: it gives anything but false and null. */
+/* It gives anything but false and null. */
 static bool
 filter_passes(Datum filter, Jsonb *document)
 {
@@ -383,11 +383,23 @@ filter_passes(Datum filter, Jsonb *document)
 	fcinfo->args[1] = (NullableDatum) {filter, false};
 	fcinfo->args[2] = (NullableDatum) {JsonbPGetDatum(goya_json_object(0, NULL, NULL)), false};
 	fcinfo->args[3] = (NullableDatum) {BoolGetDatum(true), false};	/* silent */
-	result = jsonb_path_query_first(fcinfo);
+	result = goya_jsonpath_call(jsonb_path_query_first, fcinfo, GOYA_MAX_FILTER_MS);
 	if (fcinfo->isnull)
 		return false;
 	first = DatumGetJsonbP(result);
 	return !goya_json_is_null(first) && !(goya_json_is_bool(first) && !goya_json_is_true(first));
+}
+
+/* goya_private.filter_passes(filter jsonpath, document jsonb) → boolean: the same for SQL. */
+PG_FUNCTION_INFO_V1(goya_filter_passes_sql);
+Datum
+goya_filter_passes_sql(PG_FUNCTION_ARGS)
+{
+	if (PG_ARGISNULL(0))
+		PG_RETURN_BOOL(true);
+	if (PG_ARGISNULL(1))
+		PG_RETURN_BOOL(false);
+	PG_RETURN_BOOL(filter_passes(PointerGetDatum(PG_DETOAST_DATUM(PG_GETARG_DATUM(0))), PG_GETARG_JSONB_P(1)));
 }
 
 static bool

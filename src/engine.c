@@ -15,6 +15,7 @@
 
 #include "access/xact.h"
 #include "commands/dbcommands.h"
+#include "commands/extension.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -33,7 +34,10 @@
 #include "utils/wait_event.h"
 
 #include "batch.h"
+#include "black_box.h"
 #include "calls.h"
+#include "crashes.h"
+#include "crash_point.h"
 #include "engine.h"
 #include "goya.h"
 #include "guc.h"
@@ -41,6 +45,7 @@
 #include "listen.h"
 #include "notes.h"
 #include "shmem.h"
+#include "staffing.h"
 #include "store.h"
 #include "wait.h"
 #include "worker.h"
@@ -68,8 +73,6 @@ typedef struct Engine
 	TimestampTz next_events;	/* some are queued: when to turn them into tasks */
 	TimestampTz events_pause;	/* not before this */
 	TimestampTz next_poll;
-	TimestampTz executor_due;	/* one was started and has not shown up yet */
-	int			executors_before;
 	bool		everything;		/* something failed: the next poll is as if all bits were set */
 	bool		is_copy;		/* rows of another database were loaded after this engine had started */
 	bool		more_calls;
@@ -129,8 +132,15 @@ move_due_timers(void)
 	goya_store_enter(&scope);
 	goya_store_run(GOYA_STMT_DUE_TIMERS, args, NULL);
 	engine.more_timers = SPI_processed >= TIMERS_AT_ONCE;
+	if (SPI_processed > 0)
+		GOYA_CRASH_POINT(TIMERS_MOVED);
 	for (uint64 i = 0; i < SPI_processed; i++)
-		wake |= DatumGetInt16(goya_result_datum(i, 1)) == GOYA_LANE_ENGINE ? GOYA_WAKE_TRANSFERS : GOYA_WAKE_EXECUTORS;
+	{
+		int			lane = DatumGetInt16(goya_result_datum(i, 1));
+
+		wake |= lane == GOYA_LANE_ENGINE ? GOYA_WAKE_TRANSFERS : GOYA_WAKE_EXECUTORS;
+		goya_floor_lower_at_commit(lane, DatumGetInt64(goya_result_datum(i, 2)));
+	}
 	goya_store_run(GOYA_STMT_NEXT_TIMER, NULL, NULL);
 	engine.next_timer = result_time();
 	goya_store_leave(&scope);
@@ -144,6 +154,7 @@ fire_intervals(void)
 
 	goya_store_enter(&scope);
 	goya_store_run(GOYA_STMT_FIRE_INTERVALS, NULL, NULL);
+	GOYA_CRASH_POINT(INTERVAL_FIRED);
 	engine.next_interval = result_time();
 	goya_store_leave(&scope);
 }
@@ -188,6 +199,8 @@ process_cancels(void)
 	goya_store_enter(&scope);
 	goya_store_run(GOYA_STMT_PROCESS_CANCELS, args, NULL);
 	open = goya_result_int4(0, 2) > 0;
+	if (goya_result_int4(0, 1) > 0)
+		GOYA_CRASH_POINT(CANCEL_DONE);
 	goya_store_leave(&scope);
 	engine.next_cancel = open ? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 50) : NEVER;
 }
@@ -238,6 +251,8 @@ look_for_work(void)
 	for (int i = 0; i < lengthof(meaning); i++)
 		if (goya_result_bool(0, i + 1))
 			work_wake |= meaning[i];
+	if (work_wake & (GOYA_WAKE_EXECUTORS | GOYA_WAKE_TRANSFERS))
+		goya_floor_forget(goya_my_engine);
 	goya_store_leave(&scope);
 }
 
@@ -255,65 +270,14 @@ look_at_everything(void)
 	goya_store_leave(&scope);
 }
 
-/* ----- executors ----- */
-
-static int
-count_executors(int *idle)
+/* Before any executor is started: what the last ones died of. */
+static bool
+count_crashes(void)
 {
-	int			n = 0;
-
-	*idle = 0;
-	LWLockAcquire(goya_shared->lock, LW_SHARED);
-	for (int i = 0; i < GOYA_MAX_EXECUTOR_SLOTS; i++)
-	{
-		GoyaExecutorSlot *slot = &goya_shared->executors[i];
-
-		if (slot->pid == 0 || slot->dboid != MyDatabaseId)
-			continue;
-		n++;
-		if (pg_atomic_read_u32(&slot->idle) == 1)
-			(*idle)++;
-	}
-	LWLockRelease(goya_shared->lock);
-	return n;
-}
-
-/*
- * There is work for executors and nobody idle to wake: start one more, one at a time.
- */
-static void
-start_executor(void)
-{
-	static TimestampTz last_warning = 0;
-	TimestampTz now = GetCurrentTimestamp();
-	int			idle;
-	int			n = count_executors(&idle);
-
-	if (idle > 0)
-	{
-		goya_wake_now(MyDatabaseId, GOYA_WAKE_EXECUTORS);
-		return;
-	}
-	if (n >= goya_guc_max_executors + (int) pg_atomic_read_u32(&goya_my_engine->alone))
-		return;
-	if (engine.executor_due > now && n <= engine.executors_before)
-	{
-		engine.next_poll = Min(engine.next_poll, engine.executor_due);	/* it may have ended before it could look */
-		return;
-	}
-	engine.executors_before = n;
-	engine.executor_due = TimestampTzPlusMilliseconds(now, 1000);
-	if (goya_worker_start("goya_executor_main", "goya executor", MyDatabaseId, engine.executor_role))
-		return;
-	engine.next_poll = engine.executor_due;
-	if (n == 0 && TimestampDifferenceExceeds(last_warning, now, 60000))
-	{
-		last_warning = now;
-		ereport(WARNING,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("no background worker slot for a goya executor"),
-				 errhint("Raise max_worker_processes. goya tries again every second.")));
-	}
+	if (!in_transaction("counting crashes", goya_crashes_count))
+		return false;
+	goya_crashes_counted();
+	return true;
 }
 
 /* ----- LISTEN ----- */
@@ -358,6 +322,7 @@ static void
 detach_engine(int code, Datum arg)
 {
 	GoyaEngineSlot *slot = goya_my_engine;
+	bool		orderly = code == 0 || goya_black_box_told_to_end();
 
 	LWLockAcquire(goya_shared->lock, LW_EXCLUSIVE);
 	slot->pid = 0;
@@ -367,7 +332,8 @@ detach_engine(int code, Datum arg)
 	if (slot->state == GOYA_ENGINE_RUNNING)
 	{
 		slot->state = GOYA_ENGINE_WANTED;
-		slot->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), code == 0 ? 100 : 500 << Min(slot->failures++, 7));
+		slot->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), orderly ? 100 : 500 << Min(slot->failures, 7));
+		slot->failures += !orderly;
 	}
 	LWLockRelease(goya_shared->lock);
 	goya_wake_launcher();
@@ -382,10 +348,12 @@ attach_engine(void)
 	if (slot == NULL)
 		proc_exit(0);
 	LWLockAcquire(goya_shared->lock, LW_EXCLUSIVE);
-	if (slot->pid != 0)
+	if (slot->pid != 0 || slot->keep_off > GetCurrentTimestamp())
 	{
+		if (slot->pid == 0)
+			slot->state = GOYA_ENGINE_PAUSED;
 		LWLockRelease(goya_shared->lock);
-		proc_exit(0);			/* there is one already */
+		proc_exit(0);			/* there is one already, or none may be */
 	}
 	slot->pid = MyProcPid;
 	slot->latch = MyLatch;
@@ -393,17 +361,18 @@ attach_engine(void)
 	slot->started_at = GetCurrentTimestamp();
 	slot->detail[0] = '\0';
 	LWLockRelease(goya_shared->lock);
+	goya_floor_forget(slot);
 	goya_my_engine = slot;
 	before_shmem_exit(detach_engine, 0);
 }
 
-/* Leave, and be tried again in a minute or when somebody wakes this database. */
+/* Leave, and be tried again after a while or when somebody wakes this database. */
 static void
-pause_engine(const char *why)
+pause_engine(const char *why, int ms)
 {
 	LWLockAcquire(goya_shared->lock, LW_EXCLUSIVE);
 	goya_my_engine->state = GOYA_ENGINE_PAUSED;
-	goya_my_engine->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), GOYA_PAUSE_MS);
+	goya_my_engine->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
 	pg_atomic_write_u32(&goya_my_engine->wanted, 0);
 	LWLockRelease(goya_shared->lock);
 	goya_shmem_engine_detail(goya_my_engine, why);
@@ -420,7 +389,11 @@ start(void)
 	goya_worker_begin("starting");
 	engine.extension = goya_worker_extension();
 	if (!OidIsValid(engine.extension))
-		pause_engine("the extension is not in this database");
+	{
+		if (OidIsValid(get_extension_oid("goya", true)))
+			pause_engine("the extension is being dropped or altered", GOYA_SHORT_PAUSE_MS);
+		pause_engine("the extension is not in this database", GOYA_PAUSE_MS);
+	}
 	engine.executor_role = get_role_oid(GOYA_EXECUTOR_ROLE, false);
 	args[0] = CStringGetTextDatum(goya_batch_system_id());
 	goya_store_enter(&scope);
@@ -430,11 +403,12 @@ start(void)
 	{
 		goya_store_run(GOYA_STMT_START_EPOCH, args, NULL);
 		engine.epoch = goya_result_int4(0, 1);
+		GOYA_CRASH_POINT(ENGINE_EPOCH);
 	}
 	goya_store_leave(&scope);
 	goya_worker_commit();
 	if (copy)
-		pause_engine(IS_A_COPY);
+		pause_engine(IS_A_COPY, GOYA_PAUSE_MS);
 }
 
 static void
@@ -495,11 +469,13 @@ poll_tables(TimestampTz now)
 
 	engine.everything = false;
 	engine.next_poll = TimestampTzPlusMilliseconds(now, goya_guc_poll_interval * 1000L);
+	if (pg_atomic_read_u32(&goya_my_engine->suspects) > 0)
+		(void) count_crashes();
 	if (all || !in_transaction("looking for work", look_at_everything))
 		return all ? bits : 0;
 	bits = work_wake;
 	if (engine.is_copy)
-		pause_engine(IS_A_COPY);
+		pause_engine(IS_A_COPY, GOYA_PAUSE_MS);
 	if (bits == 0 && goya_calls_in_flight(engine.calls) == 0)
 		engine.next_poll = TimestampTzPlusMilliseconds(now, goya_guc_poll_interval * 1000L * QUIET_FACTOR);
 	return bits;
@@ -517,7 +493,7 @@ run_turn(uint32 bits)
 	if ((bits & GOYA_WAKE_ALL) == GOYA_WAKE_ALL && in_transaction("looking for work", look_for_work))
 	{
 		if (engine.is_copy)
-			pause_engine(IS_A_COPY);	/* a dump was loaded just now: before anything of it runs */
+			pause_engine(IS_A_COPY, GOYA_PAUSE_MS);	/* a dump was loaded just now: before anything of it runs */
 		bits = (bits & ~(GOYA_WAKE_EXECUTORS | GOYA_WAKE_TRANSFERS)) | work_wake;
 	}
 	goya_http_drive(engine.http);
@@ -529,10 +505,7 @@ run_turn(uint32 bits)
 	if (engine.next_events <= now)
 		in_transaction("turning events into tasks", dispatch_events);
 	if (goya_notes_waiting())
-	{
-		in_transaction("turning notifications into tasks", goya_notes_fire);
-		goya_notes_forget();
-	}
+		goya_notes_done(in_transaction("turning notifications into tasks", goya_notes_fire));
 	if (bits & GOYA_WAKE_TRIGGERS)
 		in_transaction("reading channels", load_channels);
 	if ((bits & GOYA_WAKE_TRIGGERS) || engine.next_interval <= now)
@@ -541,8 +514,10 @@ run_turn(uint32 bits)
 		in_transaction("moving timers", move_due_timers);
 	if ((bits & GOYA_WAKE_TRANSFERS) || engine.more_calls)
 		engine.more_calls = goya_calls_claim(engine.calls) && !goya_calls_full(engine.calls);
+	if (goya_crashes_found())
+		bits = count_crashes() ? bits | GOYA_WAKE_EXECUTORS : bits & ~GOYA_WAKE_EXECUTORS;
 	if (bits & GOYA_WAKE_EXECUTORS)
-		start_executor();
+		engine.next_poll = Min(engine.next_poll, goya_staffing_start(engine.executor_role));
 }
 
 void
@@ -555,6 +530,9 @@ goya_engine_main(Datum arg)
 	attach_engine();
 	start();
 	create_parts();
+	pg_atomic_write_u32(&goya_my_engine->suspects, 1);	/* until they are counted */
+	(void) count_crashes();
+	GOYA_CRASH_POINT(ENGINE_STARTED);
 	goya_calls_recover(engine.calls);
 	turn_context = AllocSetContextCreate(TopMemoryContext, "goya engine turn", ALLOCSET_DEFAULT_SIZES);
 	goya_worker_begin("starting");

@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "mb/pg_wchar.h"
+#include "storage/proc.h"
 
 #include "batch.h"
 #include "json_util.h"
@@ -44,6 +45,16 @@ goya_error_class_of(int sqlerrcode)
 		default:
 			return GOYA_ERR_UNKNOWN;
 	}
+}
+
+/*
+ * Deadlocks and serialization failures; lock timeouts where somebody has set one, since NOWAIT and RAISE give the same code.
+ */
+bool
+goya_error_is_contention(const ErrorData *e)
+{
+	return ERRCODE_TO_CATEGORY(e->sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK ||
+		(e->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE && LockTimeout > 0);
 }
 
 /* Text that jsonb takes: an error message may carry anything. */

@@ -20,6 +20,7 @@
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 
+#include "crash_point.h"
 #include "goya.h"
 #include "money.h"
 #include "store.h"
@@ -116,6 +117,7 @@ goya_escrow_extend(GoyaEscrow **escrows, int n)
 		escrows[i]->due = 0;
 	}
 	goya_rows_run(GOYA_STMT_EXTEND_HOLDS, rows);
+	GOYA_CRASH_POINT(CAPTURE_EXTENDED);
 	goya_escrow_load(escrows, n);
 }
 
@@ -246,12 +248,17 @@ settle(GoyaEscrow **ended, int n)
 		{
 			if (!lock_wallet(wallets, &ended[i]->tenant, &w))
 				elog(ERROR, "wallet %s of task %s is gone", goya_uuid_text(&ended[i]->wallet), goya_uuid_text(&ended[i]->id));
+			GOYA_CRASH_POINT(SETTLE_LOCKED);
 		}
 		settle_one(entries, &w, ended[i]);
 		if (i == n - 1 || !goya_uuid_equal(&ended[i]->wallet, &ended[i + 1]->wallet))
+		{
 			(void) write_wallet(wallets, &w);
+			GOYA_CRASH_POINT(SETTLE_WALLET);
+		}
 	}
 	goya_table_close(entries);
+	GOYA_CRASH_POINT(SETTLE_ENTRIES);
 	goya_table_close(wallets);
 }
 
@@ -286,6 +293,7 @@ goya_escrow_write(GoyaEscrow **escrows, int n)
 	for (int i = 0; i < n_changed; i++)
 		write_hold(holds, changed[i]);
 	goya_table_close(holds);
+	GOYA_CRASH_POINT(SETTLE_HOLDS);
 	PopActiveSnapshot();
 }
 
@@ -387,6 +395,7 @@ pay_holds(GoyaTable *wallets, const GoyaEscrow *holds, int n, bool locked)
 	left.tid = write_wallet(wallets, &w);
 	left.tenant = holds[0].tenant;
 	left.xid = GetTopTransactionId();
+	GOYA_CRASH_POINT(HOLD_WALLET);
 }
 
 static GoyaEscrow
@@ -429,6 +438,7 @@ goya_escrow_start(const pg_uuid_t *tenant, const pg_uuid_t *tasks, int n, const 
 		put_hold(t, &holds[i]);
 	}
 	goya_table_close(t);
+	GOYA_CRASH_POINT(HOLD_WRITTEN);
 	if (model.amount > 0)
 		pay_holds(wallets, holds, n, locked);
 	goya_table_close(wallets);

@@ -26,9 +26,11 @@
 #include "utils/wait_event.h"
 
 #include "attempt.h"
+#include "crash_point.h"
 #include "executor.h"
 #include "goya.h"
 #include "guc.h"
+#include "residue.h"
 #include "shmem.h"
 #include "worker.h"
 
@@ -38,6 +40,7 @@ typedef struct Executor
 	Oid			extension;
 	GoyaAttempt *attempts[GOYA_LANE_ALONE + 1];	/* by lane */
 	unsigned	turns;
+	bool		failed;			/* the last turn: its nodes may have left what is not undone with a transaction */
 } Executor;
 
 static void
@@ -109,7 +112,7 @@ run_batch(Executor *ex, GoyaBatch *b)
 	if (b->n_claimed >= b->limit)
 		goya_wake_now(MyDatabaseId, GOYA_WAKE_EXECUTORS);	/* there may be more: somebody else too */
 	goya_batch_run(b);
-	goya_node_sql_scrub();
+	goya_residue_scrub();
 	count_batch(ex, b);
 }
 
@@ -140,6 +143,9 @@ turn(Executor *ex)
 	PG_TRY();
 	{
 		goya_worker_begin("running a batch");
+		if (ex->failed)
+			goya_residue_scrub();
+		ex->failed = false;
 		gone = goya_worker_extension() != ex->extension;
 		for (int i = 0; i < lengthof(lanes) && b == NULL && !gone; i++)
 		{
@@ -151,6 +157,7 @@ turn(Executor *ex)
 		goya_worker_commit();
 		if (b != NULL)
 		{
+			GOYA_CRASH_POINT(EXECUTOR_AFTER_BATCH);
 			goya_attempt_learn(ex->attempts[lane], b);
 			goya_attempt_succeeded(ex->attempts[lane], b->n_claimed);
 		}
@@ -162,7 +169,8 @@ turn(Executor *ex)
 	}
 	PG_END_TRY();
 	leave_alone(0, PointerGetDatum(ex->engine));
-	if (gone)
+	ex->failed = failed;
+	if (gone || goya_residue_worn())
 		proc_exit(0);
 	pause_after_error(pause);
 	return b != NULL || failed;
@@ -171,6 +179,7 @@ turn(Executor *ex)
 static void
 handle_interrupts(void)
 {
+	QueryCancelPending = false; /* between batches there is nothing to cancel, and an error here would end the process */
 	CHECK_FOR_INTERRUPTS();
 	if (ConfigReloadPending)
 	{
@@ -198,9 +207,12 @@ goya_executor_main(Datum arg)
 
 	goya_worker_init(DatumGetObjectId(arg), "goya executor");
 	ex.engine = goya_shmem_engine(MyDatabaseId, false);
-	if (ex.engine == NULL || goya_shmem_executor_attach() == NULL)
+	if (ex.engine == NULL || ex.engine->keep_off > GetCurrentTimestamp() || goya_shmem_executor_attach() == NULL)
 		proc_exit(0);
+	pg_atomic_fetch_add_u32(&ex.engine->arrivals, 1);
 	before_shmem_exit(leave_alone, PointerGetDatum(ex.engine));
+	GOYA_CRASH_POINT(EXECUTOR_STARTED);
+	goya_residue_watch();
 	for (int i = 0; i < lengthof(ex.attempts); i++)
 		ex.attempts[i] = goya_attempt_create();
 	goya_worker_begin("starting");

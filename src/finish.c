@@ -12,6 +12,8 @@
 #include "utils/builtins.h"
 
 #include "batch.h"
+#include "crashes.h"
+#include "crash_point.h"
 #include "json_util.h"
 #include "run.h"
 #include "shmem.h"
@@ -81,6 +83,7 @@ queue_compensation(GoyaBatch *b, GoyaTask *t)
 		if (undo < 0)
 			continue;
 		goya_batch_queue(b, t, goya_node_lane(t->plan, undo), GOYA_VERB_RUN, undo, 0, 1, 0);
+		GOYA_CRASH_POINT(FINISH_COMPENSATING);
 		return true;
 	}
 	return false;
@@ -225,6 +228,8 @@ succeed_tasks(GoyaBatch *b)
 	if (forget->n > 0)
 		goya_rows_run(GOYA_STMT_FORGET_TASKS, forget);
 	goya_completion_publish(completed);
+	if (completed != NIL)
+		GOYA_CRASH_POINT(FINISH_PUBLISHED);
 	goya_usage_settle(b);
 }
 
@@ -243,6 +248,7 @@ end_failed_tasks(GoyaBatch *b, List *tasks)
 		args[1] = CStringGetTextDatum("failed");
 		args[2] = t->error ? JsonbPGetDatum(t->error) : (Datum) 0;
 		goya_store_run(GOYA_STMT_END_TASK, args, nulls);
+		GOYA_CRASH_POINT(FINISH_FAILED);
 	}
 }
 
@@ -260,7 +266,51 @@ mark_compensated(GoyaBatch *b, GoyaTask *t)
 		args[1] = CStringGetTextDatum(t->plan->nodes[t->plan->nodes[i].owner].key);
 		args[2] = Int32GetDatum(++t->last_seq);
 		goya_store_run(GOYA_STMT_COMPENSATED, args, NULL);
+		GOYA_CRASH_POINT(FINISH_COMPENSATED);
 	}
+}
+
+static bool
+starts_children(GoyaBatch *b)
+{
+	ListCell   *lc;
+
+	foreach(lc, b->actions)
+		if (((GoyaAction *) lfirst(lc))->kind == GOYA_ACT_CHILD)
+			return true;
+	return false;
+}
+
+static void
+add_tenant(GoyaRows *tenants, const GoyaTask *t, bool *several)
+{
+	if (tenants->n > 0 && goya_uuid_equal(&t->tenant, DatumGetUUIDP(tenants->values[0][tenants->n - 1])))
+		return;
+	*several = tenants->n > 0;
+	goya_rows_add(tenants);
+	goya_rows_uuid(tenants, 0, &t->tenant);
+}
+
+/*
+ * Money of tasks that succeed is settled in one step, of those that fail or start children one by one.  Where that is of several tenants,
+ * their wallets are locked in order before all of it.
+ */
+static void
+lock_wallets(GoyaBatch *b)
+{
+	static const Oid column[] = {UUIDOID};
+	GoyaRows   *tenants = goya_rows_create(1, column);
+	bool		several = false;
+	ListCell   *lc;
+
+	for (int i = 0; i < b->n_tasks; i++)
+		if (b->task_list[i]->has_hold && b->task_list[i]->end != GOYA_END_NONE)
+			add_tenant(tenants, b->task_list[i], &several);
+	foreach(lc, b->actions)
+		if (((GoyaAction *) lfirst(lc))->kind == GOYA_ACT_CHILD)
+			add_tenant(tenants, ((GoyaAction *) lfirst(lc))->task, &several);
+	if (several)
+		goya_rows_run(GOYA_STMT_LOCK_WALLETS, tenants);
 }
 
 static void
@@ -285,7 +335,10 @@ write_tasks(GoyaBatch *b)
 		goya_announce_at_commit(&t->id);
 	}
 	goya_batch_write_tasks(b, written);
+	GOYA_CRASH_POINT(FINISH_TASKS_WRITTEN);
 	b->written_at = GetCurrentTimestamp();
+	if (failed != NIL || starts_children(b))
+		lock_wallets(b);
 	succeed_tasks(b);
 	end_failed_tasks(b, failed);
 }
@@ -320,6 +373,7 @@ start_children(GoyaBatch *b)
 		if (a->task->has_asset)
 			start.asset = &a->task->asset;
 		(void) goya_run_start(&start);
+		GOYA_CRASH_POINT(FINISH_CHILD);
 	}
 	b->actions = NIL;
 }
@@ -333,6 +387,8 @@ goya_flush_end(GoyaBatch *b)
 	write_tasks(b);
 	start_children(b);
 	goya_queue_write(b);
+	if (b->crashes != NULL)
+		goya_crashes_write(b);
 	goya_store_leave(&scope);
 	goya_wake_at_commit(b->wake);
 }

@@ -10,6 +10,7 @@
 #include "utils/builtins.h"
 
 #include "batch.h"
+#include "crash_point.h"
 #include "json_util.h"
 #include "shmem.h"
 
@@ -122,6 +123,8 @@ write_records(GoyaBatch *b)
 		else
 			appended[n_appended++] = r;
 	}
+	if (b->records == NIL)
+		return;
 	b->records = NIL;
 	append_records(b, appended, n_appended);
 	if (changed != NULL)
@@ -130,6 +133,7 @@ write_records(GoyaBatch *b)
 		goya_rows_run(GOYA_STMT_UPSERT_RUNS, upserts);
 	if (updates->n > 0)
 		goya_rows_run(GOYA_STMT_UPDATE_RUNS, updates);
+	GOYA_CRASH_POINT(FLUSH_RUNS_WRITTEN);
 }
 
 static void
@@ -149,6 +153,7 @@ write_artifacts(GoyaBatch *b)
 	b->artifacts = NIL;
 	args[0] = JsonbPGetDatum(goya_json_array(n, rows));
 	goya_store_run(GOYA_STMT_STORE_ARTIFACTS, args, NULL);
+	GOYA_CRASH_POINT(FLUSH_ARTIFACTS);
 }
 
 /* ----- joins ----- */
@@ -222,6 +227,7 @@ write_joins(GoyaBatch *b)
 	if (rows->n > 0)
 	{
 		goya_rows_run(GOYA_STMT_UPSERT_JOINS, rows);
+		GOYA_CRASH_POINT(FLUSH_JOINS);
 		decide_joins(b);
 	}
 }
@@ -287,6 +293,7 @@ write_maps(GoyaBatch *b)
 		goya_rows_int4(rows, 3, p->failed);
 	}
 	goya_rows_run(GOYA_STMT_UPDATE_MAPS, rows);
+	GOYA_CRASH_POINT(FLUSH_MAPS);
 	n = SPI_processed;
 	found = palloc(sizeof(MapRow) * Max(n, 1));
 	for (int i = 0; i < n; i++)
@@ -326,8 +333,9 @@ write_context(GoyaBatch *b, GoyaAction *a)
 	if (a->task->plan->context_spec == NULL)
 		nulls[4] = 'n';
 	goya_store_run(GOYA_STMT_APPLY_CONTEXT, args, nulls);
+	GOYA_CRASH_POINT(FLUSH_CONTEXT);
 	a->task->context = NULL;	/* read again when needed */
-	if (a->task->plan->nodes[a->node].owner < 0)
+	if (a->task->plan->nodes[a->node].owner < 0 && a->task->end != GOYA_END_FAILING)
 		goya_advance_resolve(b, a->task, a->node, true);
 }
 
@@ -345,6 +353,7 @@ write_approval(GoyaAction *a)
 	args[5] = CStringGetTextDatum(a->text ? a->text : "");
 	args[6] = JsonbPGetDatum(a->json);
 	goya_store_run(a->kind == GOYA_ACT_APPROVAL ? GOYA_STMT_INSERT_APPROVAL : GOYA_STMT_EXPIRE_APPROVAL, args, nulls);
+	GOYA_CRASH_POINT(FLUSH_APPROVAL);
 }
 
 static void
@@ -359,7 +368,8 @@ do_actions(GoyaBatch *b)
 	{
 		GoyaAction *a = lfirst(lc);
 
-		if (a->task->end == GOYA_END_FAILING && a->kind != GOYA_ACT_EXPIRE_APPROVAL)
+		/* What a node wrote stays with its result, though another node failed after it. */
+		if (a->task->end == GOYA_END_FAILING && a->kind != GOYA_ACT_EXPIRE_APPROVAL && a->kind != GOYA_ACT_CONTEXT)
 			continue;
 		switch (a->kind)
 		{
@@ -407,6 +417,7 @@ goya_flush_round(GoyaBatch *b)
 	GoyaStoreScope scope;
 
 	goya_batch_lock_tasks(b);
+	GOYA_CRASH_POINT(FLUSH_TASKS_LOCKED);
 	mark_started(b);
 	goya_store_enter(&scope);
 	write_records(b);

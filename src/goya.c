@@ -11,7 +11,9 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 
+#include "crash_point.h"
 #include "ddl.h"
+#include "frames.h"
 #include "goya.h"
 #include "guc.h"
 #include "launcher.h"
@@ -24,12 +26,19 @@ void		_PG_init(void);
 void
 _PG_init(void)
 {
+#ifdef GOYA_CRASH_POINTS
+	goya_crash_point_define();
+#endif
 	goya_guc_define();
 	goya_shmem_register_callbacks();
 	if (process_shared_preload_libraries_in_progress)
 	{
 		goya_shmem_init();
+#ifdef GOYA_CRASH_POINTS
+		goya_crash_point_init();
+#endif
 		goya_ddl_install_hooks();
+		goya_frames_install();
 		goya_launcher_register();
 	}
 }

@@ -2,8 +2,10 @@
  * identity.c
  *		Who is calling: role, tenant, end user; and acting as goya_owner for goya's own statements.
  *
- * The caller is the current role; inside goya's SECURITY DEFINER functions (current role goya_owner) it is the role that the session
- * had set.  Its tenant comes, in this order, from the executor's pin (a task's tenant, set in C and by nothing else), from
+ * The caller is the current role; inside goya's SECURITY DEFINER functions (current role goya_owner) it is who called them: the role of the
+ * SECURITY DEFINER function around them (frames.c), else the role that the session had set.  Inside a node that is the task's role; a
+ * SECURITY DEFINER function of somebody who belongs to a tenant acts for its owner there too, with its owner's tenant.
+ * The caller's tenant comes, in this order, from the executor's pin (a task's tenant, set in C and by nothing else), from
  * request.jwt.claims if the *session user* is a registered authenticator, from the role's membership, and for any other role with
  * goya_user, goya_reader or goya_admin it is the default tenant.  No setting a client can make overrides any of these: claims of a
  * session that is not a registered authenticator are never looked at.
@@ -27,6 +29,7 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
+#include "frames.h"
 #include "goya.h"
 #include "identity.h"
 #include "json_util.h"
@@ -42,6 +45,7 @@ typedef struct Identity
 	MemoryContext cxt;			/* holds claims and user */
 	Oid			role;
 	char	   *claims;			/* of a verified front end; NULL: none */
+	bool		belongs;		/* to a tenant, which may be suspended */
 	bool		has_tenant;		/* found, and active */
 	pg_uuid_t	tenant;
 	bool		reader;			/* a member that may change nothing */
@@ -50,6 +54,8 @@ typedef struct Identity
 
 static Identity kept[KEPT_IDENTITIES];
 static int	next_place = 0;
+
+static bool acts_for_itself(Oid role);
 
 static bool pinned = false;
 static pg_uuid_t pinned_tenant;
@@ -112,23 +118,55 @@ goya_identity_unpin(void)
 	pinned = false;
 }
 
-Oid
-goya_identity_caller(void)
+static Oid
+known_owner(void)
 {
 	static Oid	owner = InvalidOid;
 	static uint64 owner_version = 0;
-	Oid			role = GetUserId();
-	uint64		version;
+	uint64		version = goya_watch_version(GOYA_WATCH_IDENTITY);
 
-	if (pinned)
-		return pinned_role;
-	version = goya_watch_version(GOYA_WATCH_IDENTITY);
 	if (version != owner_version)
 	{
 		owner = get_role_oid(GOYA_OWNER_ROLE, true);
 		owner_version = version;
 	}
-	return role == owner ? GetOuterUserId() : role;
+	return owner;
+}
+
+/*
+ * Who called goya's own function that we are in.  While a table is maintained (its indexes, statistics, a materialized view) and inside
+ * checks of foreign keys PostgreSQL runs functions as the table's owner in whatever session it is: nobody there is a caller of goya.
+ */
+static Oid
+caller_of_owner(Oid owner)
+{
+	Oid			userid;
+	int			sec_context;
+	Oid			caller = goya_frames_caller(owner);
+
+	GetUserIdAndSecContext(&userid, &sec_context);
+	if (sec_context & (SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("goya cannot be called here"),
+				 errdetail("A function that PostgreSQL runs as the owner of a table, for its indexes, statistics or foreign keys, called it.")));
+	if (OidIsValid(caller))
+		return caller;
+	return pinned ? pinned_role : GetOuterUserId();
+}
+
+Oid
+goya_identity_caller(void)
+{
+	Oid			role = GetUserId();
+	Oid			owner;
+
+	if (pinned && role == pinned_role)
+		return role;
+	owner = known_owner();
+	if (role == owner)
+		role = caller_of_owner(owner);
+	return !pinned || role == pinned_role || acts_for_itself(role) ? role : pinned_role;
 }
 
 static Datum
@@ -231,12 +269,16 @@ look_up(Identity *who)
 	if (who->user == NULL && claims != NULL)
 		who->user = goya_json_get_text(claims, "sub");
 	who->reader = member != NULL && strcmp(TextDatumGetCString(member->values[1]), "reader") == 0;
+	who->belongs = true;
 	if (name != NULL)
 		who->has_tenant = find_tenant_named(name, &who->tenant);
 	else if (member != NULL)
 		who->has_tenant = find_tenant("tenants_pkey", "id", F_UUID_EQ, member->values[0], &who->tenant);
 	else
-		who->has_tenant = role_may_use_goya(who->role) && find_tenant_named("default", &who->tenant);
+	{
+		who->belongs = role_may_use_goya(who->role);
+		who->has_tenant = who->belongs && find_tenant_named("default", &who->tenant);
+	}
 }
 
 static bool
@@ -245,11 +287,10 @@ same_claims(const char *a, const char *b)
 	return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
 }
 
-/* The caller; valid until the next call.  Not for use while a task's node is running, whose identity is pinned. */
+/* What is known of a role in this session; valid until the next call. */
 static const Identity *
-caller_identity(void)
+identity_of(Oid role)
 {
-	Oid			role = goya_identity_caller();
 	uint64		version = goya_watch_version(GOYA_WATCH_IDENTITY);
 	const char *claims = trusted_claims(version);
 	Identity	who = {0};
@@ -276,6 +317,22 @@ caller_identity(void)
 	return &kept[next_place];
 }
 
+static const Identity *
+caller_identity(void)
+{
+	return identity_of(goya_identity_caller());
+}
+
+/*
+ * Inside a node, in a SECURITY DEFINER function of another role: is that role somebody who uses goya for itself?  Superusers are not: their
+ * functions serve whoever calls them.
+ */
+static bool
+acts_for_itself(Oid role)
+{
+	return !superuser_arg(role) && identity_of(role)->belongs;
+}
+
 /*
  * The caller's tenant; false when it has none or the tenant is suspended.
  */
@@ -283,13 +340,14 @@ bool
 goya_identity_tenant(pg_uuid_t *tenant)
 {
 	const Identity *who;
+	Oid			caller = goya_identity_caller();
 
-	if (pinned)
+	if (pinned && caller == pinned_role)
 	{
 		*tenant = pinned_tenant;
 		return true;
 	}
-	who = caller_identity();
+	who = identity_of(caller);
 	*tenant = who->tenant;
 	return who->has_tenant;
 }
@@ -326,7 +384,7 @@ goya_identity_user(void)
 bool
 goya_identity_is_admin(void)
 {
-	Oid			role = goya_identity_caller();
+	Oid			role = pinned ? InvalidOid : goya_identity_caller();
 	Oid			admin = get_role_oid("goya_admin", true);
 
 	if (pinned)

@@ -369,7 +369,7 @@ char *
 goya_json_object_key(const Jsonb *j, int i)
 {
 	JsonbValue	v;
-	JsonbValue	key;
+	JsonbValue	key = {0};
 
 	if (i < 0 || i >= goya_json_object_length(j))
 		return NULL;

@@ -7,7 +7,7 @@
  * it is woken, when an engine's backoff is over, a while after a change, and now and then; so a lost wake-up, a failed fork or missing
  * worker slots heal themselves, and a cluster where nothing happens is left alone.
  *
- * An engine that ends is started again: at once after an orderly end with work left, after a backoff that doubles up to a minute when
+ * An engine that ends is started again: at once after an orderly end or a termination, after a backoff that doubles up to a minute when
  * it failed.  An engine that finds no extension, or a restored copy, leaves its slot PAUSED and is tried again every minute, or as soon
  * as somebody wakes it (CREATE EXTENSION and goya.adopt_copy do).
  *
@@ -37,6 +37,7 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
+#include "crash_point.h"
 #include "goya.h"
 #include "guc.h"
 #include "launcher.h"
@@ -55,7 +56,7 @@ goya_launcher_register(void)
 	memset(&worker, 0, sizeof(worker));
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = 2;
+	worker.bgw_restart_time = 1;
 	snprintf(worker.bgw_library_name, BGW_MAXLEN, "goya");
 	snprintf(worker.bgw_function_name, BGW_MAXLEN, "goya_launcher_main");
 	snprintf(worker.bgw_name, BGW_MAXLEN, "goya launcher");
@@ -118,6 +119,24 @@ databases_with_goya(Oid *goya_owner)
 	return result;
 }
 
+/* The engines this launcher started last, by slot: to see which of them never arrived. */
+static BackgroundWorkerHandle **started;
+
+static bool
+register_engine(GoyaEngineSlot *slot, Oid owner)
+{
+	BackgroundWorkerHandle **handle = &started[slot - goya_shared->engines];
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+	bool		ok;
+
+	if (*handle != NULL)
+		pfree(*handle);
+	*handle = NULL;
+	ok = goya_worker_start("goya_engine_main", "goya engine", slot->dboid, owner, handle);
+	MemoryContextSwitchTo(old);
+	return ok;
+}
+
 /* Try to start the engine of a slot in state WANTED whose time has come. */
 static void
 start_engine(GoyaEngineSlot *slot, Oid owner)
@@ -137,8 +156,12 @@ start_engine(GoyaEngineSlot *slot, Oid owner)
 	if (!start)
 		return;
 
-	if (goya_worker_start("goya_engine_main", "goya engine", slot->dboid, owner))
+	GOYA_CRASH_POINT(LAUNCHER_CHOSEN);
+	if (register_engine(slot, owner))
+	{
+		GOYA_CRASH_POINT(LAUNCHER_STARTED);
 		return;
+	}
 
 	LWLockAcquire(goya_shared->lock, LW_EXCLUSIVE);
 	slot->state = GOYA_ENGINE_WANTED;
@@ -154,20 +177,23 @@ start_engine(GoyaEngineSlot *slot, Oid owner)
 	}
 }
 
-/* A STARTING engine that has not shown up in ten seconds failed to fork or to connect. */
+/* A STARTING engine whose process is gone, or that has not shown up in ten seconds, failed to fork or to connect, or was terminated then. */
 static void
 check_slot(GoyaEngineSlot *slot)
 {
 	TimestampTz now = GetCurrentTimestamp();
+	BackgroundWorkerHandle *handle = started[slot - goya_shared->engines];
+	pid_t		pid;
+	bool		gone = handle != NULL && GetBackgroundWorkerPid(handle, &pid) == BGWH_STOPPED;
 
 	LWLockAcquire(goya_shared->lock, LW_EXCLUSIVE);
-	if (slot->state == GOYA_ENGINE_STARTING && TimestampDifferenceExceeds(slot->started_at, now, 10000))
+	if (slot->state == GOYA_ENGINE_STARTING && (gone || TimestampDifferenceExceeds(slot->started_at, now, 10000)))
 	{
-		slot->failures++;
 		slot->state = GOYA_ENGINE_WANTED;
 		slot->not_before = TimestampTzPlusMilliseconds(now, Min(MAX_BACKOFF_MS, 500 << Min(slot->failures, 7)));
+		slot->failures++;
 	}
-	if (slot->state == GOYA_ENGINE_PAUSED && slot->pid == 0 &&
+	if (slot->state == GOYA_ENGINE_PAUSED && slot->pid == 0 && slot->keep_off <= now &&
 		(slot->not_before <= now ||
 		 (pg_atomic_read_u32(&slot->wanted) != 0 && slot->not_before <= TimestampTzPlusMilliseconds(now, GOYA_PAUSE_MS - 1000))))
 	{
@@ -175,6 +201,21 @@ check_slot(GoyaEngineSlot *slot)
 		slot->not_before = now;
 	}
 	LWLockRelease(goya_shared->lock);
+}
+
+static void
+warn_of_databases(void)
+{
+	static TimestampTz last_warning = 0;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (!TimestampDifferenceExceeds(last_warning, now, 60000))
+		return;
+	last_warning = now;
+	ereport(WARNING,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg("more databases with goya than goya.max_databases allows"),
+			 errhint("Raise goya.max_databases and restart the server.")));
 }
 
 /* One look at what should run.  Returns the time to sleep. */
@@ -192,17 +233,15 @@ look(void)
 
 		if (slot == NULL)
 		{
-			ereport(WARNING,
-					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-					 errmsg("more databases with goya than goya.max_databases allows"),
-					 errhint("Raise goya.max_databases and restart the server.")));
-			break;
+			warn_of_databases();
+			continue;
 		}
 		check_slot(slot);
 		start_engine(slot, owner);
-		if (slot->state == GOYA_ENGINE_WANTED || slot->state == GOYA_ENGINE_STARTING ||
-			(slot->state == GOYA_ENGINE_PAUSED && pg_atomic_read_u32(&slot->wanted) != 0))
-			sleep_ms = 500;
+		if (slot->state == GOYA_ENGINE_STARTING || (slot->state == GOYA_ENGINE_PAUSED && pg_atomic_read_u32(&slot->wanted) != 0))
+			sleep_ms = Min(sleep_ms, 500);
+		else if (slot->state == GOYA_ENGINE_WANTED)
+			sleep_ms = Min(sleep_ms, Min(500, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), slot->not_before) + 1));
 		else if (slot->state == GOYA_ENGINE_PAUSED)
 			sleep_ms = Min(sleep_ms, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), slot->not_before) + 1);
 	}
@@ -229,6 +268,17 @@ leave(int code, Datum arg)
 	LWLockRelease(goya_shared->lock);
 }
 
+/* Engines that an earlier launcher was starting when it died: nobody knows how far it came.  One too many leaves by itself (attach_engine). */
+static void
+forget_starting(void)
+{
+	LWLockAcquire(goya_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < goya_shared->n_engines; i++)
+		if (goya_shared->engines[i].state == GOYA_ENGINE_STARTING && goya_shared->engines[i].pid == 0)
+			goya_shared->engines[i].state = GOYA_ENGINE_WANTED;
+	LWLockRelease(goya_shared->lock);
+}
+
 void
 goya_launcher_main(Datum arg)
 {
@@ -245,6 +295,8 @@ goya_launcher_main(Datum arg)
 	goya_shared->launcher_latch = MyLatch;
 	LWLockRelease(goya_shared->lock);
 
+	started = MemoryContextAllocZero(TopMemoryContext, sizeof(BackgroundWorkerHandle *) * goya_shared->n_engines);
+	forget_starting();
 	look_context = AllocSetContextCreate(TopMemoryContext, "goya launcher look", ALLOCSET_DEFAULT_SIZES);
 	for (;;)
 	{

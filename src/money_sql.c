@@ -14,6 +14,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
+#include "crash_point.h"
 #include "goya.h"
 #include "money.h"
 #include "store.h"
@@ -82,6 +83,8 @@ goya_settle_tasks_sql(PG_FUNCTION_ARGS)
 	n = load_escrows(ids, nulls, n, &escrows);
 	for (int i = 0; i < n; i++)
 		escrows[i]->settle = true;
+	if (n > 0)
+		GOYA_CRASH_POINT(CANCEL_SETTLING);
 	goya_escrow_write(escrows, n);
 	goya_store_leave(&scope);
 	PG_RETURN_VOID();

@@ -19,6 +19,7 @@
 #include "guc.h"
 #include "identity.h"
 #include "json_util.h"
+#include "residue.h"
 #include "shmem.h"
 
 /* Errors that are not a node's: somebody wants this process, or its work on this task, to stop. */
@@ -164,6 +165,20 @@ reset_batch(GoyaBatch *b, GoyaTask *t, Mark m)
 	t->end = m.end;
 }
 
+#define CONTENDED_TRIES 20
+
+/*
+ * A deadlock, say, is not a result: the node runs again, alone, as long as it may be the others' fault.
+ */
+static bool
+run_again(GoyaBatch *b, const GoyaWork *w, const ErrorData *error)
+{
+	if (!goya_error_is_contention(error) || w->tries >= CONTENDED_TRIES || w->task->plan->nodes[w->node].kind != GOYA_NODE_SQL)
+		return false;
+	goya_batch_queue(b, w->task, GOYA_LANE_ALONE, GOYA_VERB_RUN, w->node, w->item, w->attempt, 0)->tries = w->tries + 1;
+	return true;
+}
+
 /*
  * Run a node (or what a claimed wake-up says); an error becomes its result.
  */
@@ -176,9 +191,13 @@ goya_node_run(GoyaBatch *b, const GoyaWork *w)
 	ErrorData  *error;
 	GoyaOutcome o;
 
+	if (w->task->plan->nodes[w->node].kind == GOYA_NODE_SQL && b->mode != GOYA_BATCH_ADVANCE)
+		goya_residue_between(w->task->run_as, &w->task->tenant);
 	if (goya_batch_try(b, run_kind, &work, &error))
 		return;
 	reset_batch(b, w->task, mark);
+	if (run_again(b, &work, error))
+		return;
 	goya_outcome_error(&o, error);
 	goya_advance_finish(b, &work, &o, NULL, started, false);
 }

@@ -5,7 +5,7 @@
  * The session user of an executor is goya_executor, which owns nothing and is a member of nothing.  For a node the current user becomes
  * the task's role with SECURITY_LOCAL_USERID_CHANGE, which makes SET ROLE and SET SESSION AUTHORIZATION errors, in a GUC nest level of
  * its own, and with the task's tenant pinned (identity.c).  Deferred triggers fire before the role is given back.  Between nodes of
- * different roles or tenants everything a session can keep is scrubbed.
+ * different roles or tenants everything a session can keep is scrubbed (residue.c).
  *
  * A function that was not measured yet, or was slow, is not run in a batch: it goes to the lane of those that run alone, so that
  * nobody's finished work waits for it.
@@ -18,21 +18,17 @@
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "commands/async.h"
-#include "commands/prepare.h"
-#include "commands/sequence.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "parser/parse_func.h"
 #include "pgstat.h"
-#include "storage/lock.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
-#include "utils/portal.h"
 #include "utils/regproc.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -40,9 +36,12 @@
 #include "utils/varlena.h"
 
 #include "batch.h"
+#include "crashes.h"
+#include "crash_point.h"
 #include "guc.h"
 #include "identity.h"
 #include "json_util.h"
+#include "residue.h"
 #include "shmem.h"
 
 /* A function as a role calls it, for one batch. */
@@ -73,7 +72,7 @@ typedef struct NodeCall
 	FunctionCall *call;
 } NodeCall;
 
-/* Counts changes of functions, schemas, roles and memberships. */
+/* Counts changes of functions, schemas, roles and memberships, as far as news of them was taken in. */
 static uint64 catalog_generation = 1;
 
 static void
@@ -206,7 +205,6 @@ get_call(GoyaBatch *b, const GoyaNode *node, Oid role)
 		return look_up_call(b, node, role);
 	if (b->functions == NULL || b->catalog_generation != catalog_generation)
 	{
-		watch_catalogs();
 		b->functions = goya_batch_hash(b, "goya batch functions", sizeof(FunctionKey), sizeof(FunctionCall));
 		b->node_calls = goya_batch_hash(b, "goya batch node calls", sizeof(NodeKey), sizeof(NodeCall));
 		b->catalog_generation = catalog_generation;
@@ -228,9 +226,10 @@ get_call(GoyaBatch *b, const GoyaNode *node, Oid role)
 static Oid
 task_role(GoyaTask *task)
 {
-	if (OidIsValid(task->role))
+	if (OidIsValid(task->role) && task->role_seen == catalog_generation)
 		return task->role;
 	task->role = get_role_oid(task->run_as, true);
+	task->role_seen = catalog_generation;
 	if (!OidIsValid(task->role))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -241,28 +240,6 @@ task_role(GoyaTask *task)
 				 errmsg("tasks of role \"%s\" are refused", task->run_as),
 				 errdetail("It is a superuser or bypasses row-level security.")));
 	return task->role;
-}
-
-/*
- * Forget what one owner's SQL may have left in the session.  In a transaction, not inside a user's function.
- */
-void
-goya_node_sql_scrub(void)
-{
-	PortalHashTableDeleteAll();	/* cursors WITH HOLD: their rows are the owner's */
-	DropAllPreparedStatements();
-	ResetTempTableNamespace();
-	ResetSequenceCaches();
-	LockReleaseAll(USER_LOCKMETHOD, true);
-}
-
-static void
-scrub_on_change(GoyaBatch *b, GoyaTask *task)
-{
-	if (b->scrub_role != InvalidOid && (b->scrub_role != task->role || !goya_uuid_equal(&b->scrub_tenant, &task->tenant)))
-		goya_node_sql_scrub();
-	b->scrub_role = task->role;
-	b->scrub_tenant = task->tenant;
 }
 
 /* ----- the call ----- */
@@ -307,9 +284,11 @@ call_as_owner(const GoyaWork *w, FunctionCall *call, Jsonb *input)
 	if (n->timeout_ms > 0)
 		enable_timeout_after(STATEMENT_TIMEOUT, (int) Min(n->timeout_ms, INT_MAX));
 	PushActiveSnapshot(GetTransactionSnapshot());
+	GOYA_CRASH_POINT(EFFECT_BEFORE);
 	result = invoke(call, input);
 	PopActiveSnapshot();
 	AfterTriggerFireDeferred();
+	GOYA_CRASH_POINT(EFFECT_DONE);
 	if (n->timeout_ms > 0)
 		disable_timeout(STATEMENT_TIMEOUT, false);
 	goya_executor_show_none();
@@ -322,7 +301,7 @@ call_as_owner(const GoyaWork *w, FunctionCall *call, Jsonb *input)
  * function is the first to be measured.
  */
 static GoyaLane
-choose_lane(GoyaBatch *b, Oid funcid, bool *here)
+choose_lane(GoyaBatch *b, const GoyaWork *w, Oid funcid, bool *here)
 {
 	int			usec;
 
@@ -330,6 +309,11 @@ choose_lane(GoyaBatch *b, Oid funcid, bool *here)
 	if (b->mode == GOYA_BATCH_ALONE && b->n_runs == 0)
 		return GOYA_LANE_ALONE;
 	usec = goya_function_usec(funcid);
+	if (goya_crashes_of(b, w) > 0)
+	{
+		*here = false;			/* nobody else's work is to be lost with it */
+		return GOYA_LANE_ALONE;
+	}
 	if (usec >= 0 && usec <= goya_guc_batch_time * 1000 / 4)
 		return GOYA_LANE_EXECUTOR;
 	*here = false;
@@ -357,8 +341,10 @@ goya_node_run_sql(GoyaBatch *b, const GoyaWork *w)
 	instr_time	begin,
 				end;
 
+	watch_catalogs();
+	AcceptInvalidationMessages();	/* what was revoked, renamed or dropped since the last node counts for this one */
 	(void) task_role(task);
-	scrub_on_change(b, task);
+	goya_residue_enter(task->role, &task->tenant);
 	goya_scope_init(&scope, b, task, w->node, w->item);
 	input = goya_scope_input(&scope, w->node);
 
@@ -367,7 +353,7 @@ goya_node_run_sql(GoyaBatch *b, const GoyaWork *w)
 	SetUserIdAndSecContext(task->role, sec_context | SECURITY_LOCAL_USERID_CHANGE);
 	goya_identity_pin(&task->tenant, task->role, &pin);
 	call = get_call(b, n, task->role);
-	lane = choose_lane(b, call->key.funcid, &here);
+	lane = choose_lane(b, w, call->key.funcid, &here);
 	if (here)
 	{
 		INSTR_TIME_SET_CURRENT(begin);

@@ -15,6 +15,7 @@
 #include "utils/timestamp.h"
 
 #include "batch.h"
+#include "crash_point.h"
 #include "json_util.h"
 
 #define MAX_WAIT_MS (INT64CONST(3660) * 24 * 3600 * 1000)	/* ten years */
@@ -168,6 +169,11 @@ end_wait(GoyaBatch *b, const GoyaWork *w, GoyaOutcome *o, TimestampTz started_at
 	ErrorData  *error;
 
 	w->task->d_waiting--;
+	if (goya_batch_blame_end(b, w, &arg.outcome))
+	{
+		finish_wake(b, &arg);
+		return;
+	}
 	if (goya_batch_try(b, finish_wake, &arg, &error))
 		return;
 	goya_outcome_error(&arg.outcome, error);
@@ -225,7 +231,10 @@ take_signal(const GoyaWork *w, Jsonb **payload, MemoryContext cxt)
 	goya_store_run(GOYA_STMT_TAKE_SIGNAL, args, NULL);
 	taken = SPI_processed == 1;
 	if (taken)
+	{
 		*payload = goya_result_jsonb(0, 1, cxt);
+		GOYA_CRASH_POINT(FLUSH_SIGNAL_TAKEN);
+	}
 	goya_store_leave(&scope);
 	return taken;
 }
@@ -243,8 +252,8 @@ goya_node_arm_signal(GoyaBatch *b, GoyaAction *a)
 	return true;
 }
 
-/* Give signals to the runs of one wait node (items of a map, too), in order, as long as there are any. */
-static void
+/* Give signals to the runs of one wait node (items of a map, too), in order, as long as there are any.  True: there may be more to give. */
+static bool
 signal_node(GoyaBatch *b, const GoyaWork *w, int node)
 {
 	static const Oid columns[] = {UUIDOID, TEXTOID, INT4OID, INT2OID};
@@ -276,9 +285,16 @@ signal_node(GoyaBatch *b, const GoyaWork *w, int node)
 		if (ended_in_batch(b, &runs[i]))
 			continue;
 		if (!take_signal(&runs[i], &o.output, b->cxt))
-			return;
+			return false;
 		end_wait(b, &runs[i], &o, started[i]);
+		if (b->single)
+		{
+			/* One node run per transaction: the others are given theirs in the next. */
+			goya_batch_queue(b, w->task, GOYA_LANE_WAKE, GOYA_VERB_SIGNAL, -1, 0, 1, 0);
+			return true;
+		}
 	}
+	return false;
 }
 
 /* A signal came for the task: give it to a wait node that waits for that name, if there is one; else it stays. */
@@ -288,8 +304,8 @@ wake_by_signal(GoyaBatch *b, const GoyaWork *w)
 	const GoyaPlan *plan = w->task->plan;
 
 	for (int i = 0; i < plan->n_nodes; i++)
-		if (plan->nodes[i].kind == GOYA_NODE_WAIT)
-			signal_node(b, w, i);
+		if (plan->nodes[i].kind == GOYA_NODE_WAIT && signal_node(b, w, i))
+			return;
 }
 
 static void
@@ -363,6 +379,8 @@ wake_by_child(GoyaBatch *b, GoyaWork *w)
 
 		o.ok = false;
 		o.error_class = class_name ? goya_error_class_bit(class_name) : 0;
+		if (class_name && strcmp(class_name, goya_error_class_name(GOYA_ERR_CRASH)) == 0)
+			o.error_class = GOYA_ERR_CRASH; /* it would crash again */
 		if (o.error_class == 0)
 			o.error_class = GOYA_ERR_DEPENDENCY;
 		o.error = goya_error_make(goya_json_get_text(error, "code"), o.error_class, psprintf("child task %s %s", child, status),

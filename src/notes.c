@@ -2,7 +2,8 @@
  * notes.c
  *		Notifications on triggers' channels, until the engine has made tasks of them.
  *
- * They are kept in memory only, and what does not fit is dropped: NOTIFY is a hint, and a flood must not take the memory.
+ * They are kept in memory only, and what does not fit is dropped: NOTIFY is a hint, and a flood must not take the memory.  When making tasks
+ * of them fails, they are tried again a second later, some times.
  *
  * Memory: in TopMemoryContext, freed one by one.
  *-------------------------------------------------------------------------
@@ -12,10 +13,12 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+#include "crash_point.h"
 #include "notes.h"
 #include "store.h"
 
 #define MOST_NOTES 10000
+#define MOST_TRIES 10
 
 typedef struct Note
 {
@@ -24,6 +27,7 @@ typedef struct Note
 } Note;
 
 static List *notes = NIL;		/* Note*, oldest first */
+static int	tries = 0;			/* to make tasks of them */
 
 void
 goya_notes_add(const char *channel, const char *payload)
@@ -62,15 +66,19 @@ goya_notes_fire(void)
 		args[0] = CStringGetTextDatum(note->channel);
 		args[1] = CStringGetTextDatum(note->payload);
 		goya_store_run(GOYA_STMT_FIRE_CHANNEL, args, NULL);
+		GOYA_CRASH_POINT(NOTES_FIRED);
 	}
 	goya_store_leave(&scope);
 }
 
 void
-goya_notes_forget(void)
+goya_notes_done(bool fired)
 {
 	ListCell   *lc;
 
+	if (!fired && ++tries < MOST_TRIES)
+		return;
+	tries = 0;
 	foreach(lc, notes)
 	{
 		Note	   *note = lfirst(lc);

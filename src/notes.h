@@ -9,6 +9,6 @@
 extern void goya_notes_add(const char *channel, const char *payload);
 extern bool goya_notes_waiting(void);
 extern void goya_notes_fire(void);	/* in a transaction */
-extern void goya_notes_forget(void);
+extern void goya_notes_done(bool fired);	/* after it */
 
 #endif

@@ -18,6 +18,7 @@
 #define GOYA_MAX_NODES		10000
 #define GOYA_MAX_DEPTH		64			/* nesting of the definition's JSON */
 #define GOYA_MAX_DEFINITION (1024 * 1024)	/* bytes of its text */
+#define GOYA_MAX_PROBLEMS	1000		/* listed; a megabyte can hold 200,000. The first error is always among them. */
 
 typedef enum GoyaNodeKind
 {
@@ -53,6 +54,7 @@ typedef enum GoyaBackoff
 #define GOYA_ERR_TOOL_BUG			0x040
 #define GOYA_ERR_MODEL_REASONING	0x080
 #define GOYA_ERR_UNKNOWN			0x100
+#define GOYA_ERR_CRASH				0x200	/* never retried, and no name for retry.on */
 #define GOYA_ERR_RETRIED_BY_DEFAULT (0x1ff & ~(GOYA_ERR_VALIDATION | GOYA_ERR_POLICY_DENY))
 
 extern const char *goya_error_class_name(int bit);
@@ -218,7 +220,7 @@ typedef struct GoyaPlanLookups
 } GoyaPlanLookups;
 
 /*
- * Compile.  problems (List of GoyaProblem*, in the current context) gets every problem at once; returns NULL when any is an error.
+ * Compile.  problems (List of GoyaProblem*, in the current context) gets every problem at once, up to a limit; returns NULL when any is an error.
  * resolved: operator nodes have already been replaced by their pinned sql/http form (that is what a revision stores).  With resolved
  * false, kind "operator" is accepted and checked through look-ups, and the resulting plan is only good for validation and pictures.
  * Never ereports for a bad definition.  The plan is made in a new context under parent.

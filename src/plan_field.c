@@ -28,6 +28,8 @@ static const char *const shared_fields[] = {"type", "conflict", "cas", "default"
 const char *
 goya_error_class_name(int bit)
 {
+	if (bit == GOYA_ERR_CRASH)
+		return "CRASH";
 	for (int i = 0; error_classes[i] != NULL; i++)
 	{
 		if (bit == 1 << i)

@@ -312,6 +312,14 @@ compile_node(GoyaPlanBuild *b, GoyaNode *node, const GoyaWhere *at, const JsonbV
 
 	node->input = goya_plan_template(b, at, object, "input", b->roots, &node->refs);
 	goya_plan_read_retry(b, at, object, &node->retry);
+	if (known && node->kind == GOYA_NODE_MAP && node->retry.max_attempts > 1)
+	{
+		GoyaWhere	retry = {.up = at,.key = "retry",.len = 5};
+
+		/* Its items have attempts of their own, and what of them succeeded is not to be done twice. */
+		goya_plan_report(b, &retry, "bad_value", pstrdup("Put \"retry\" into the map's \"node\": each item is tried again."),
+						 "a map is not tried again as a whole");
+	}
 	node->timeout_ms = goya_plan_duration(b, at, object, "timeout", 0, 1);
 	if (!node->hidden && goya_plan_choice(b, at, object, "join", joins, &join))
 		node->join_any = join == 1;

@@ -28,9 +28,16 @@ static void
 add_problem(GoyaPlanBuild *b, const char *severity, const char *node, const char *pointer, const char *code, const char *hint,
 			const char *message)
 {
-	MemoryContext old = MemoryContextSwitchTo(b->report_cxt);
-	GoyaProblem *p = palloc0(sizeof(GoyaProblem));
+	bool		is_error = severity[0] == 'e';
+	bool		wanted = list_length(b->problems) < GOYA_MAX_PROBLEMS || (is_error && !b->failed);
+	MemoryContext old;
+	GoyaProblem *p;
 
+	b->failed = b->failed || is_error;
+	if (!wanted)
+		return;
+	old = MemoryContextSwitchTo(b->report_cxt);
+	p = palloc0(sizeof(GoyaProblem));
 	p->severity = severity;
 	p->code = code;
 	p->node = node ? pstrdup(node) : NULL;
@@ -38,8 +45,6 @@ add_problem(GoyaPlanBuild *b, const char *severity, const char *node, const char
 	p->message = pstrdup(message);
 	p->hint = hint ? pstrdup(hint) : NULL;
 	b->problems = lappend(b->problems, p);
-	if (severity[0] == 'e')
-		b->failed = true;
 	MemoryContextSwitchTo(old);
 }
 

@@ -8,12 +8,15 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 
 #include "batch.h"
+#include "crash_point.h"
 #include "shmem.h"
 #include "table.h"
 
@@ -52,63 +55,18 @@ read_claimed(GoyaTable *t, ClaimedRow *r)
 	r->tries = DatumGetInt16(goya_row_get(t, t->found, GOYA_READY_TRIES, NULL));
 }
 
-/*
- * Where a lane's first row was last time.  Rows taken since are dead but still in the index until vacuum: under load a claim begins behind
- * them.  Rows that came back, or of higher priority, may be before that place, so a lane is looked at from its beginning ten times a
- * second, and whenever it seems to be empty.
- */
-typedef struct LaneStart
+/* Take rows of a lane, from its floor on. */
+static void
+take_rows(GoyaBatch *b, GoyaTable *t, GoyaLane lane, int64 floor, uint32 ticket, ClaimedRow *rows, int *n)
 {
-	int64		rank;
-	TimestampTz looked;
-} LaneStart;
+	bool		more = goya_table_seek_from(t, Int16GetDatum(lane), Int64GetDatum(floor));
 
-static LaneStart starts[GOYA_LANE_ALONE + 1];
-
-#define LOOK_AGAIN_MS 100
-
-void
-goya_queue_forget_starts(void)
-{
-	memset(starts, 0, sizeof(starts));
-}
-
-static bool
-seek_lane(GoyaTable *t, GoyaLane lane, bool *whole)
-{
-	LaneStart  *start = &starts[lane];
-	TimestampTz now = GetCurrentTimestamp();
-
-	*whole = *whole || start->looked == 0 || TimestampDifferenceExceeds(start->looked, now, LOOK_AGAIN_MS);
-	if (!*whole)
-		return goya_table_seek_from(t, Int16GetDatum(lane), Int64GetDatum(start->rank));
-	start->looked = now;
-	return goya_table_seek(t, Int16GetDatum(lane));
-}
-
-/* Take rows of the lane from its start, or from its beginning; false: there may be more before the start. */
-static bool
-take_rows(GoyaBatch *b, GoyaTable *t, GoyaLane lane, bool whole, ClaimedRow *rows, int *n)
-{
-	bool		more = seek_lane(t, lane, &whole);
-
-	if (more && *n == 0 && is_copy())
-		return true;
-	if (more)
-		starts[lane].rank = DatumGetInt64(goya_row_get(t, t->found, GOYA_READY_RANK, NULL));
+	goya_floor_raise(lane, ticket, more ? DatumGetInt64(goya_row_get(t, t->found, GOYA_READY_RANK, NULL)) : PG_INT64_MAX);
+	if (more && is_copy())
+		return;
 	for (; more && *n < b->limit; more = goya_table_next(t))
 		if (goya_table_take(t))
 			read_claimed(t, &rows[(*n)++]);
-	return whole || *n >= b->limit;
-}
-
-static int
-compare_rank(const void *a, const void *b)
-{
-	int64		x = ((const ClaimedRow *) a)->rank;
-	int64		y = ((const ClaimedRow *) b)->rank;
-
-	return x < y ? -1 : x > y;
 }
 
 static ClaimedRow *
@@ -117,15 +75,21 @@ claim_rows(GoyaBatch *b, GoyaLane lane, int *n)
 	ClaimedRow *rows = MemoryContextAlloc(b->cxt, sizeof(ClaimedRow) * Max(b->limit, 1));
 	GoyaStoreScope scope;
 	GoyaTable  *t;
+	uint32		ticket;
+	int64		floor = goya_floor_begin(lane, &ticket);
 
 	*n = 0;
+	/* Newer than the ticket; and for the tasks too: a row whose task is not seen would be taken for one of a task that is gone. */
+	PopActiveSnapshot();
+	PushActiveSnapshot(GetLatestSnapshot());
+	/* No row was taken before in this transaction: it would not be seen, and may come back.  An xid there may be: for one that others took. */
 	goya_store_enter(&scope);
 	t = goya_table_open(GOYA_TABLE_READY);
-	if (!take_rows(b, t, lane, false, rows, n))
-		(void) take_rows(b, t, lane, true, rows, n);
+	take_rows(b, t, lane, floor, ticket, rows, n);
 	goya_table_close(t);
+	if (*n > 0)
+		GOYA_CRASH_POINT(CLAIM_TAKEN);
 	goya_store_leave(&scope);
-	qsort(rows, *n, sizeof(ClaimedRow), compare_rank);	/* what came from before the start belongs first */
 	return rows;
 }
 
@@ -147,6 +111,15 @@ park(GoyaRows *parked, GoyaTask *t, const ClaimedRow *r, GoyaLane lane)
 static const Oid queue_columns[] = {INT8OID, INT2OID, INT2OID, UUIDOID, INT4OID, INT4OID, INT2OID, INT2OID};
 static const Oid timer_columns[] = {INT8OID, INT2OID, INT2OID, UUIDOID, INT4OID, INT4OID, INT2OID, TIMESTAMPTZOID};
 
+/* A row that nothing of goya writes: run, it would read beyond the plan. */
+static bool
+is_nonsense(const GoyaTask *t, const ClaimedRow *r)
+{
+	if (r->verb < GOYA_VERB_RUN || r->verb > GOYA_VERB_DECISION || r->item < 0)
+		return true;
+	return r->verb == GOYA_VERB_RUN && (r->node < -1 || r->node >= t->plan->n_nodes || r->attempt < 1);
+}
+
 /* Work for a claimed row, unless its task has ended or is paused. */
 static void
 take_row(GoyaBatch *b, const ClaimedRow *r, GoyaLane lane, GoyaRows *parked)
@@ -157,6 +130,15 @@ take_row(GoyaBatch *b, const ClaimedRow *r, GoyaLane lane, GoyaRows *parked)
 	b->newest_rank = Max(b->newest_rank, r->rank);
 	if (t->run_as == NULL || !t->runnable)
 		return;					/* gone, ended or being cancelled: nothing to do any more */
+	if (t->broken == NULL && is_nonsense(t, r))
+		t->broken = goya_error_make("XX001", GOYA_ERR_TOOL_BUG, "the task's row in the queue makes no sense",
+									psprintf("verb %d, node %d, item %d, attempt %d", r->verb, r->node, r->item, r->attempt),
+									"goya.retry starts it again from where it was.");
+	if (t->broken != NULL)
+	{
+		goya_advance_fail_task(b, t, t->broken);
+		return;
+	}
 	if (t->rank == 0 || r->rank < t->rank)
 		t->rank = r->rank;
 	if (t->paused && r->verb == GOYA_VERB_RUN)
@@ -170,6 +152,44 @@ take_row(GoyaBatch *b, const ClaimedRow *r, GoyaLane lane, GoyaRows *parked)
 	w = &b->claimed[b->n_claims++];
 	*w = (GoyaWork) {.task = t,.kind = GOYA_WORK_RUN,.node = r->node,.item = r->item,.attempt = r->attempt,
 		.verb = r->verb,.rank = r->rank,.tries = r->tries};
+}
+
+static bool
+same_owner(const GoyaTask *a, const GoyaTask *b)
+{
+	return a == b || (goya_uuid_equal(&a->tenant, &b->tenant) && strcmp(a->run_as, b->run_as) == 0);
+}
+
+/*
+ * One owner's work after the other's, owners in the order of their first rows, so that the lowest rank still comes first.  Between nodes of two
+ * owners all that a session can hold is forgotten, compiled functions among it (residue.c), which costs more than a short node.
+ */
+static void
+group_by_owner(GoyaBatch *b)
+{
+	GoyaWork   *sorted;
+	bool	   *taken;
+	int			n = 1;
+
+	while (n < b->n_claims && same_owner(b->claimed[0].task, b->claimed[n].task))
+		n++;
+	if (n >= b->n_claims)
+		return;
+	sorted = MemoryContextAlloc(b->cxt, sizeof(GoyaWork) * b->n_claims);
+	taken = MemoryContextAllocZero(b->cxt, sizeof(bool) * b->n_claims);
+	n = 0;
+	for (int i = 0; i < b->n_claims; i++)
+	{
+		if (taken[i])
+			continue;
+		for (int k = i; k < b->n_claims; k++)
+			if (!taken[k] && same_owner(b->claimed[i].task, b->claimed[k].task))
+			{
+				sorted[n++] = b->claimed[k];
+				taken[k] = true;
+			}
+	}
+	b->claimed = sorted;
 }
 
 /*
@@ -193,16 +213,20 @@ goya_batch_claim(GoyaBatch *b, GoyaLane lane)
 	goya_batch_load_tasks(b, n, ids);
 	if (b->mode == GOYA_BATCH_ADVANCE)
 		goya_batch_lock_tasks(b);
+	GOYA_CRASH_POINT(CLAIM_LOADED);
 
 	parked = goya_rows_create(8, queue_columns);
 	for (int i = 0; i < n; i++)
 		take_row(b, &rows[i], lane, parked);
+	if (b->mode == GOYA_BATCH_EXECUTE)
+		group_by_owner(b);
 	if (parked->n > 0)
 	{
 		GoyaStoreScope scope;
 
 		goya_store_enter(&scope);
 		goya_rows_run(GOYA_STMT_INSERT_PARKED, parked);
+		GOYA_CRASH_POINT(CLAIM_PARKED);
 		goya_store_leave(&scope);
 	}
 	goya_scope_preload(b);
@@ -269,6 +293,7 @@ goya_queue_append(GoyaTable *t, int64 rank, int lane, int verb, const pg_uuid_t 
 {
 	TupleTableSlot *row = goya_table_row(t);
 
+	goya_floor_lower_at_commit(lane, rank);
 	goya_row_set(t, row, GOYA_READY_RANK, Int64GetDatum(rank));
 	goya_row_set(t, row, GOYA_READY_LANE, Int16GetDatum(lane));
 	goya_row_set(t, row, GOYA_READY_VERB, Int16GetDatum(verb));
@@ -311,10 +336,19 @@ goya_queue_write(GoyaBatch *b)
 		}
 	}
 	if (ready != NULL)
+	{
 		goya_table_close(ready);
+		GOYA_CRASH_POINT(QUEUE_WRITTEN);
+	}
 	if (parked->n > 0)
+	{
 		goya_rows_run(GOYA_STMT_INSERT_PARKED, parked);
+		GOYA_CRASH_POINT(QUEUE_PARKED);
+	}
 	if (timers->n > 0)
+	{
 		goya_rows_run(GOYA_STMT_INSERT_TIMERS, timers);
+		GOYA_CRASH_POINT(QUEUE_TIMERS);
+	}
 	b->queued = NIL;
 }

@@ -13,6 +13,7 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "common/cryptohash.h"
 #include "common/sha2.h"
@@ -24,6 +25,7 @@
 #include "utils/builtins.h"
 
 #include "batch.h"
+#include "crash_point.h"
 #include "guc.h"
 #include "identity.h"
 #include "json_util.h"
@@ -115,11 +117,23 @@ find_workflow(const GoyaStart *s)
 GoyaRevision *
 goya_run_revision(const GoyaStart *s, GoyaRunSql *sql)
 {
-	const GoyaWorkflow *w = s->workflow != NULL && s->revision > 0 ? NULL : find_workflow(s);
-	pg_uuid_t	workflow = w ? w->id : *s->workflow;
-	int			revision = w ? w->revision : s->revision;
-	GoyaRevision *r = goya_plan_cache_find(&workflow, revision);
+	pg_uuid_t	workflow;
+	int			revision;
+	GoyaRevision *r;
 
+	if (s->workflow != NULL && s->revision > 0)
+	{
+		workflow = *s->workflow;
+		revision = s->revision;
+	}
+	else
+	{
+		const GoyaWorkflow *w = find_workflow(s);
+
+		workflow = w->id;
+		revision = w->revision;
+	}
+	r = goya_plan_cache_find(&workflow, revision);
 	if (r == NULL)
 	{
 		goya_run_need_sql(sql);
@@ -210,6 +224,7 @@ goya_run_request_hash(const GoyaStart *s, const pg_uuid_t *workflow)
 		pg_cryptohash_update(ctx, (uint8 *) role, strlen(role) + 1) < 0 ||
 		(s->asset && pg_cryptohash_update(ctx, s->asset->data, UUID_LEN) < 0) ||
 		pg_cryptohash_update(ctx, (uint8 *) &s->priority, sizeof(s->priority)) < 0 ||
+		pg_cryptohash_update(ctx, (uint8 *) &s->has_max_cost, sizeof(s->has_max_cost)) < 0 ||	/* none is not 0 */
 		pg_cryptohash_update(ctx, (uint8 *) &s->max_cost, sizeof(s->max_cost)) < 0 ||
 		pg_cryptohash_update(ctx, (uint8 *) VARDATA_ANY(s->input), VARSIZE_ANY_EXHDR(s->input)) < 0 ||
 		pg_cryptohash_final(ctx, (uint8 *) VARDATA(hash), PG_SHA256_DIGEST_LENGTH) < 0)
@@ -250,6 +265,7 @@ repeated(const GoyaStart *s, const pg_uuid_t *workflow, pg_uuid_t *id, GoyaRunSq
 	args[2] = PointerGetDatum(goya_run_request_hash(s, workflow));
 	args[3] = UUIDPGetDatum(id);
 	goya_store_run(GOYA_STMT_INSERT_KEY, args, NULL);
+	GOYA_CRASH_POINT(RUN_KEY_WRITTEN);
 	if (SPI_processed > 0)
 		return false;
 	goya_store_run(GOYA_STMT_FIND_KEY, args, NULL);
@@ -372,19 +388,23 @@ write_rows(const GoyaStart *s, const pg_uuid_t *id, const GoyaRevision *r, const
 	GoyaTable  *t = goya_run_open(GOYA_TABLE_TASKS, sql);
 	GoyaRows   *timers;
 
+	GOYA_CRASH_POINT(RUN_BEFORE_TASK);
 	goya_run_write_task(t, s, id, r, hold);
 	goya_table_close(t);
+	GOYA_CRASH_POINT(RUN_TASK_WRITTEN);
 	if (!goya_run_is_later(s))
 	{
 		t = goya_run_open(GOYA_TABLE_READY, sql);
 		goya_run_queue(s, id, r, t, NULL);
 		goya_table_close(t);
+		GOYA_CRASH_POINT(RUN_QUEUED);
 		return;
 	}
 	timers = goya_run_create_timers();
 	goya_run_queue(s, id, r, NULL, timers);
 	goya_run_need_sql(sql);
 	goya_rows_run(GOYA_STMT_INSERT_TIMERS, timers);
+	GOYA_CRASH_POINT(RUN_TIMER_WRITTEN);
 }
 
 void
@@ -427,6 +447,12 @@ void
 goya_run_check_options(const GoyaStart *s)
 {
 	goya_require_preload();
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot execute goya.run on a standby"),
+				 errdetail("This server follows a primary: its tables can be read, and no task starts or runs here before it is promoted."),
+				 errhint("Connect to the primary server.")));
 	PreventCommandIfReadOnly("goya.run");
 	check_role(s->run_as);
 	if (s->priority < -100 || s->priority > 100)

@@ -19,6 +19,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+#include "crash_point.h"
 #include "goya.h"
 #include "json_util.h"
 #include "run.h"
@@ -268,6 +269,7 @@ write_rows(Many *m)
 
 		CHECK_FOR_INTERRUPTS();
 		write_chunk(m, &t, first, Min(first + CHUNK, m->n));
+		GOYA_CRASH_POINT(RUN_MANY_CHUNK);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(m->chunk);
 	}

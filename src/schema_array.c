@@ -183,7 +183,7 @@ check_items(GoyaSchemaCheck *ck, GoyaSchemaNode *node, JsonbValue *value,
 		if (schema_is_full(ck))
 			return;
 		item.index++;
-		if (item.index < prefix)
+		if (node->prefix && item.index < prefix)
 		{
 			check_item(ck, node->prefix->nodes[item.index], &v, &item,
 					   node->resource->dialect == GOYA_DIALECT_2020 ?

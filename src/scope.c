@@ -31,9 +31,9 @@ want_value(GoyaBatch *b, GoyaRows *rows, GoyaTask *task, int node)
 {
 	GoyaValue  *v = goya_scope_slot(b, task, node);
 
+	/* What has not ended is asked for again: it may end elsewhere while this batch runs. */
 	if (v->known)
 		return;
-	v->known = true;			/* or absent: asked for once */
 	v->status = GOYA_RUN_PENDING;
 	goya_rows_add(rows);
 	goya_rows_uuid(rows, 0, &task->id);
@@ -83,6 +83,8 @@ fetch_values(GoyaBatch *b, GoyaRows *rows)
 		v->status = parse_status(goya_result_text(i, 3, b->cxt));
 		v->output = goya_result_jsonb(i, 4, b->cxt);
 		v->error = goya_result_jsonb(i, 5, b->cxt);
+		/* A failure may be that of an attempt that is not the last one. */
+		v->known = v->status != GOYA_RUN_FAILED;
 	}
 	goya_store_leave(&scope);
 }

@@ -25,6 +25,8 @@
 #include "utils/memutils.h"
 #include "utils/wait_event.h"
 
+#include "crash_point.h"
+#include "black_box.h"
 #include "goya.h"
 #include "guc.h"
 #include "shmem.h"
@@ -69,6 +71,7 @@ startup_shared_memory(void)
 	goya_shared = ShmemInitStruct("goya", shared_size(), &found);
 	if (!found)
 	{
+		goya_black_box_restart();
 		memset(goya_shared, 0, shared_size());
 		goya_shared->lock = &GetNamedLWLockTranche("goya")->lock;
 		goya_shared->n_engines = goya_guc_max_databases;
@@ -98,6 +101,8 @@ startup_shared_memory(void)
 			pg_atomic_init_u64(&slot->node_runs, 0);
 			pg_atomic_init_u32(&slot->transfers, 0);
 			pg_atomic_init_u32(&slot->alone, 0);
+			pg_atomic_init_u32(&slot->suspects, 0);
+			pg_atomic_init_u32(&slot->arrivals, 0);
 		}
 	}
 	LWLockRelease(AddinShmemInitLock);
@@ -106,6 +111,7 @@ startup_shared_memory(void)
 void
 goya_shmem_init(void)
 {
+	goya_black_box_create();
 	previous_request_hook = shmem_request_hook;
 	shmem_request_hook = request_shared_memory;
 	previous_startup_hook = shmem_startup_hook;
@@ -277,6 +283,19 @@ goya_wait_announcement(const pg_uuid_t *task, long timeout_ms)
 	return !timed_out;
 }
 
+/* Crash points around the commit of what others are told of. */
+#define CRASH_POINT_OF_PROCESS(edge) \
+	do { \
+		if (pending_wake == 0 && pending_announcements == NIL) \
+			break; \
+		if (goya_my_engine != NULL) \
+			GOYA_CRASH_POINT(ENGINE_##edge); \
+		else if (goya_my_executor != NULL) \
+			GOYA_CRASH_POINT(EXECUTOR_##edge); \
+		else \
+			GOYA_CRASH_POINT(SESSION_##edge); \
+	} while (0)
+
 static void
 at_transaction_end(XactEvent event, void *arg)
 {
@@ -287,7 +306,12 @@ at_transaction_end(XactEvent event, void *arg)
 	}
 	switch (event)
 	{
+		case XACT_EVENT_PRE_COMMIT:
+			CRASH_POINT_OF_PROCESS(BEFORE_COMMIT);
+			break;
 		case XACT_EVENT_COMMIT:
+			CRASH_POINT_OF_PROCESS(COMMITTED);
+			goya_floor_transaction_ended(true);
 			if (goya_shared != NULL)
 			{
 				ListCell   *lc;
@@ -299,9 +323,11 @@ at_transaction_end(XactEvent event, void *arg)
 				if (pending_everybody)
 					wake_everybody();
 			}
+			CRASH_POINT_OF_PROCESS(WOKEN);
 			/* FALLTHROUGH */
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
+			goya_floor_transaction_ended(false);
 			pending_wake = 0;
 			pending_everybody = false;
 			pending_announcements = NIL;
@@ -413,6 +439,7 @@ goya_shmem_interrupt_task(const pg_uuid_t *task)
 {
 	if (goya_shared == NULL)
 		return;
+	GOYA_CRASH_POINT(CANCEL_RUNS);
 	if (goya_interrupt_transfers_hook)
 		goya_interrupt_transfers_hook(task);
 	LWLockAcquire(goya_shared->lock, LW_SHARED);
@@ -448,6 +475,8 @@ Datum
 goya_wake_sql(PG_FUNCTION_ARGS)
 {
 	goya_wake_at_commit(GOYA_WAKE_ALL);
+	goya_floor_forget_at_commit();
+	GOYA_CRASH_POINT(CONTROL_WRITTEN);
 	PG_RETURN_VOID();
 }
 

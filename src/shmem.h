@@ -30,6 +30,7 @@
 #define GOYA_WAKE_TIMERS	0x08
 #define GOYA_WAKE_CANCELS	0x10
 #define GOYA_WAKE_TRIGGERS	0x20	/* triggers or channels changed */
+#define GOYA_WAKE_CRASHES	0x40	/* a process ended in the middle of a node */
 #define GOYA_WAKE_ALL		0xff
 
 typedef enum GoyaEngineState
@@ -41,6 +42,18 @@ typedef enum GoyaEngineState
 	GOYA_ENGINE_PAUSED,			/* a restored copy, or no extension: look again later */
 } GoyaEngineState;
 
+#define GOYA_LANES 4
+
+/* A rank below which a lane has no row: see queue_floor.c.  Under the engine slot's mutex. */
+typedef struct GoyaFloor
+{
+	int64		rank;
+	int64		least;			/* of the rows committed since somebody began to raise it */
+	uint32		raising;		/* whose turn that is; 0: nobody's */
+	uint32		tickets;
+	TimestampTz since;
+} GoyaFloor;
+
 /* One per database with goya.  state, pid, latch, failures, not_before: under goya_shared->lock. */
 typedef struct GoyaEngineSlot
 {
@@ -50,6 +63,7 @@ typedef struct GoyaEngineSlot
 	Latch	   *latch;
 	int			failures;		/* starts that ended in failure since the last good one */
 	TimestampTz not_before;		/* backoff */
+	TimestampTz keep_off;		/* somebody needs the database for himself (ddl.c): nobody starts before this */
 	TimestampTz started_at;
 	pg_atomic_uint32 wanted;	/* GOYA_WAKE_ bits */
 	pg_atomic_uint64 queue_head;	/* newest virtual time handed to an executor */
@@ -57,12 +71,16 @@ typedef struct GoyaEngineSlot
 	pg_atomic_uint64 node_runs;
 	pg_atomic_uint32 transfers; /* in flight */
 	pg_atomic_uint32 alone;		/* executors that run a slow function now */
-	slock_t		mutex;			/* protects detail */
+	pg_atomic_uint32 arrivals;	/* executors that have attached, ever */
+	pg_atomic_uint32 suspects;	/* rows of goya_private.crashes, as last seen */
+	slock_t		mutex;			/* protects detail and floors */
+	GoyaFloor	floors[GOYA_LANES];
 	char		detail[128];	/* what is wrong, shown by goya.activity */
 	bool		listening;
 } GoyaEngineSlot;
 
 #define GOYA_PAUSE_MS	60000	/* a paused engine is tried again after this; when woken, after a second */
+#define GOYA_SHORT_PAUSE_MS	2000	/* the same while DROP EXTENSION has not committed */
 
 /* One per executor.  pid, dboid, latch under goya_shared->lock; the rest under mutex. */
 typedef struct GoyaExecutorSlot
@@ -135,6 +153,14 @@ extern void goya_shmem_interrupt_task(const pg_uuid_t *task);
 /* The fair queue. */
 extern int64 goya_rank_next(Oid dboid, const pg_uuid_t *tenant, int priority, int units);
 extern void goya_rank_served(Oid dboid, int64 rank);
+
+/* The floors of the lanes. */
+extern void goya_floor_lower_at_commit(int lane, int64 rank);
+extern void goya_floor_forget_at_commit(void);
+extern void goya_floor_transaction_ended(bool committed);
+extern void goya_floor_forget(GoyaEngineSlot *slot);
+extern int64 goya_floor_begin(int lane, uint32 *ticket);
+extern void goya_floor_raise(int lane, uint32 ticket, int64 rank);
 
 /* Speed of SQL functions, shared by executors. */
 #define GOYA_UNMEASURED		(-1)

@@ -56,7 +56,8 @@ static const StatementText statements[GOYA_N_STATEMENTS] = {
 		" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
 		" AS u(task_id, node, item, attempt, tenant_id, status, seq, started_seq, epoch, message, input, output, error, cost, started_at, finished_at)"
 		" ON CONFLICT (task_id, node, item, attempt) DO UPDATE SET status = excluded.status, seq = excluded.seq,"
-		" started_seq = excluded.started_seq, epoch = excluded.epoch, message = excluded.message, started_at = excluded.started_at"
+		" started_seq = coalesce(excluded.started_seq, n.started_seq), epoch = excluded.epoch, message = excluded.message,"
+		" started_at = excluded.started_at, output = excluded.output, error = excluded.error, cost = excluded.cost, finished_at = excluded.finished_at"
 		" WHERE n.status = 'ready'",
 		16, {UUIDARRAYOID, TEXTARRAYOID, INT4ARRAYOID, INT2ARRAYOID, UUIDARRAYOID, TEXTARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID,
 	TEXTARRAYOID, JSONBARRAYOID, JSONBARRAYOID, JSONBARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID}},
@@ -149,6 +150,7 @@ static const StatementText statements[GOYA_N_STATEMENTS] = {
 	3, {UUIDOID, INT4OID, INT4OID}},
 	[GOYA_STMT_END_TASK] = {
 		"SELECT goya_private.end_task($1, $2::goya.task_status, $3)", 3, {UUIDOID, TEXTOID, JSONBOID}},
+	[GOYA_STMT_LOCK_WALLETS] = {"SELECT FROM goya.wallets WHERE tenant_id = ANY ($1) ORDER BY id FOR NO KEY UPDATE", 1, {UUIDARRAYOID}},
 	[GOYA_STMT_COMPLETION] = {
 		"SELECT w.id, w.name, EXISTS (SELECT FROM goya.triggers g WHERE g.tenant_id = w.tenant_id AND g.event = 'task_completed'"
 		" AND g.enabled AND g.kind = 'event')"
@@ -173,7 +175,7 @@ static const StatementText statements[GOYA_N_STATEMENTS] = {
 		" WHERE due <= pg_catalog.clock_timestamp() AND NOT EXISTS (SELECT FROM goya_private.engine WHERE system_id <> $2 AND NOT adopted)"
 		" ORDER BY due LIMIT $1)) RETURNING *)"
 		" INSERT INTO goya_private.ready (rank, lane, verb, task_id, node, item, attempt)"
-		" SELECT rank, lane, verb, task_id, node, item, attempt FROM due RETURNING lane",
+		" SELECT rank, lane, verb, task_id, node, item, attempt FROM due RETURNING lane, rank",
 	2, {INT4OID, TEXTOID}},
 	[GOYA_STMT_NEXT_TIMER] = {"SELECT due FROM goya_private.timers ORDER BY due LIMIT 1", 0, {0}},
 	[GOYA_STMT_DISPATCH_EVENTS] = {"SELECT goya_private.dispatch_events($1)", 1, {INT4OID}},
@@ -237,6 +239,18 @@ static const StatementText statements[GOYA_N_STATEMENTS] = {
 		"SELECT u.id FROM unnest($1) AS u(id) WHERE u.id IS NOT NULL"
 		" AND NOT EXISTS (SELECT FROM goya.assets a WHERE a.id = u.id AND a.tenant_id = $2) LIMIT 1", 2, {UUIDARRAYOID, UUIDOID}},
 	[GOYA_STMT_ASSET_EXISTS] = {"SELECT FROM goya.assets WHERE id = $1 AND tenant_id = $2", 2, {UUIDOID, UUIDOID}},
+	[GOYA_STMT_COUNT_CRASH] = {
+		"INSERT INTO goya_private.crashes AS c (task_id, node, item, signal) SELECT t.id, $2, $3, $4 FROM goya.tasks t"
+		" WHERE t.id = $1 AND t.finished_at IS NULL"
+		" ON CONFLICT (task_id, node, item) DO UPDATE SET crashes = c.crashes + 1, signal = excluded.signal, last_at = excluded.last_at"
+		" RETURNING crashes", 4, {UUIDOID, INT4OID, INT4OID, INT4OID}},
+	[GOYA_STMT_SWEEP_CRASHES] = {
+		"DELETE FROM goya_private.crashes c WHERE NOT EXISTS (SELECT FROM goya.tasks t WHERE t.id = c.task_id AND t.finished_at IS NULL)", 0, {0}},
+	[GOYA_STMT_ANY_CRASHES] = {"SELECT count(*)::int FROM goya_private.crashes", 0, {0}},
+	[GOYA_STMT_LOAD_CRASHES] = {"SELECT task_id, node, item, crashes, signal FROM goya_private.crashes", 0, {0}},
+	[GOYA_STMT_FORGET_CRASHES] = {
+		"DELETE FROM goya_private.crashes c USING unnest($1, $2, $3) AS u(task_id, node, item)"
+		" WHERE c.task_id = u.task_id AND c.node = u.node AND c.item = u.item", 3, {UUIDARRAYOID, INT4ARRAYOID, INT4ARRAYOID}},
 };
 
 static SPIPlanPtr plans[GOYA_N_STATEMENTS];

@@ -25,6 +25,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "crash_point.h"
 #include "table.h"
 
 #define BUFFERED_ROWS 64		/* enough to fill a few pages at once */
@@ -103,6 +104,7 @@ write_rows(GoyaTable *t)
 		{
 			if (t->n == 1)
 				table_tuple_insert(t->rel, t->slots[i], GetCurrentCommandId(true), 0, NULL);
+			GOYA_CRASH_POINT(TABLE_HEAP_INSERTED);
 			insert_index_entries(t, t->slots[i], false);
 		}
 		ExecClearTuple(t->slots[i]);
@@ -134,6 +136,7 @@ goya_table_close(GoyaTable *t)
 	if (!t->plain_insert || !t->plain_update)
 	{
 		AfterTriggerEndQuery(t->estate);
+		ExecResetTupleTable(t->estate->es_tupleTable, false);	/* rows that triggers saw */
 		ExecCloseResultRelations(t->estate);	/* opened for the triggers */
 	}
 	ExecCloseIndices(t->info);
@@ -366,6 +369,7 @@ goya_table_update(GoyaTable *t, ItemPointer tid, TupleTableSlot *row)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("a row of table %s changed while it was being updated", RelationGetRelationName(t->rel))));
+	GOYA_CRASH_POINT(TABLE_HEAP_UPDATED);
 #if PG_VERSION_NUM >= 160000
 	if (indexes != TU_None)
 #else

@@ -105,8 +105,8 @@ fill_task(GoyaTask *task, GoyaTable *t)
 	bool		no_parent_node;
 
 	task->tid = t->found->tts_tid;
-	task->tenant = *DatumGetUUIDP(get(t, GOYA_TASKS_TENANT_ID));
-	task->workflow = *DatumGetUUIDP(get(t, GOYA_TASKS_WORKFLOW_ID));
+	task->tenant = *DatumGetUUIDP(goya_row_get(t, t->found, GOYA_TASKS_TENANT_ID, NULL));
+	task->workflow = *DatumGetUUIDP(goya_row_get(t, t->found, GOYA_TASKS_WORKFLOW_ID, NULL));
 	task->revision = DatumGetInt32(get(t, GOYA_TASKS_REVISION));
 	task->run_as = get_text(t, GOYA_TASKS_RUN_AS);
 	task->created_by = get_text(t, GOYA_TASKS_CREATED_BY);
@@ -190,6 +190,9 @@ stop_cancelled(GoyaBatch *b, int first)
 	}
 }
 
+/* Of a task whose revision is gone or damaged: so that it can end like any other. */
+static const GoyaPlan no_plan;
+
 static void
 attach_plan(GoyaTask *t)
 {
@@ -198,12 +201,14 @@ attach_plan(GoyaTask *t)
 	if (t->run_as == NULL)
 		return;
 	r = goya_plan_cache_get(&t->workflow, t->revision);
-	if (r == NULL)
-		t->refusal = "its workflow revision cannot be compiled";
-	else
+	if (r != NULL && r->plan != NULL)
 		t->plan = r->plan;
-	if (t->plan == NULL)
-		t->runnable = false;
+	else
+	{
+		t->plan = &no_plan;
+		t->broken = goya_error_make("42704", GOYA_ERR_TOOL_BUG, psprintf("revision %d of the task's workflow is not there or does not compile", t->revision),
+									NULL, "Its workflow was deleted, or changed by hand. Start a new task.");
+	}
 }
 
 /*
@@ -224,7 +229,12 @@ goya_batch_load_tasks(GoyaBatch *b, int n, const pg_uuid_t *ids)
 	refuse_suspended(b, first);
 	stop_cancelled(b, first);
 	for (int i = first; i < b->n_tasks; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(b->cxt);
+
 		attach_plan(b->task_list[i]);
+		MemoryContextSwitchTo(old);
+	}
 	goya_store_leave(&scope);
 }
 
@@ -254,6 +264,8 @@ lock_row(GoyaTable *t, GoyaTask *task)
 static void
 lock_task(GoyaBatch *b, GoyaTable *t, GoyaTask *task)
 {
+	bool		failing;
+
 	task->locked = lock_row(t, task);
 	if (!task->locked)
 	{
@@ -271,7 +283,12 @@ lock_task(GoyaBatch *b, GoyaTable *t, GoyaTask *task)
 					 errmsg("task %s ended while its node ran", goya_uuid_text(&task->id))));
 	}
 	task->paused = DatumGetBool(get(t, GOYA_TASKS_PAUSED));
-	task->failing = DatumGetBool(get(t, GOYA_TASKS_FAILING));
+	failing = DatumGetBool(get(t, GOYA_TASKS_FAILING));
+	if (failing && !task->failing && task->touched)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("task %s failed while another node of it ran", goya_uuid_text(&task->id))));
+	task->failing = failing;
 	task->active = DatumGetInt32(get(t, GOYA_TASKS_ACTIVE));
 	task->waiting = DatumGetInt32(get(t, GOYA_TASKS_WAITING));
 	task->last_seq = DatumGetInt32(get(t, GOYA_TASKS_LAST_SEQ));
@@ -282,7 +299,7 @@ lock_task(GoyaBatch *b, GoyaTable *t, GoyaTask *task)
 
 /*
  * Lock the batch's tasks, once, in id order, and read what may have changed since they were loaded.  In EXECUTE mode a task that has
- * ended meanwhile ends the batch: what its nodes did must not stay.
+ * ended meanwhile, or undoes what it did, ends the batch: what its nodes did must not stay.
  */
 void
 goya_batch_lock_tasks(GoyaBatch *b)
@@ -334,6 +351,7 @@ change_row(GoyaTable *t, TupleTableSlot *row, GoyaBatch *b, GoyaTask *task)
 	}
 	if (task->end == GOYA_END_SUCCEEDED)
 	{
+		goya_row_set(t, row, GOYA_TASKS_PAUSED, BoolGetDatum(false));	/* what was paused had nothing left to start */
 		goya_row_set(t, row, GOYA_TASKS_FINISHED_SEQ, Int32GetDatum(task->last_seq));
 		goya_row_set(t, row, GOYA_TASKS_FINISHED_AT, TimestampTzGetDatum(task->finished_at));
 		if (task->output != NULL)

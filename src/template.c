@@ -13,6 +13,7 @@
 
 #include "json_util.h"
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
 #include "template_internal.h"
 
 #define MAX_TEMPLATE_DEPTH 100	/* nesting; a definition's own limit is lower */
@@ -156,6 +157,7 @@ split_text(const GoyaTemplateSite *site, const GoyaWhere *at, const char *p, con
 		const char *close;
 		GoyaTemplate *part;
 
+		CHECK_FOR_INTERRUPTS();
 		if (open == NULL)
 			break;
 		if (open > p && open[-1] == '\\')

@@ -12,6 +12,7 @@
 #define GOYA_TEMPLATE_H
 
 #include "postgres.h"
+#include "fmgr.h"
 #include "nodes/pg_list.h"
 #include "utils/jsonb.h"
 
@@ -83,5 +84,12 @@ extern Jsonb *goya_template_eval(const GoyaTemplate *t, GoyaScope *scope);
 extern char *goya_template_eval_text(const GoyaTemplate *t, GoyaScope *scope);	/* as text: strings bare, null NULL, others JSON */
 extern Jsonb *goya_expr_eval(const GoyaExpr *e, GoyaScope *scope);	/* all results when it can give many, else the first; NULL: there is none */
 extern bool goya_expr_test(const GoyaExpr *e, GoyaScope *scope);	/* predicate: true only for a true result; also for `$.a ? (…)` with any result */
+
+/*
+ * Calls one of the server's jsonpath functions.  In a background worker it may take limit_ms, then it throws 54000.
+ */
+#define GOYA_MAX_JSONPATH_MS 1000	/* of a node */
+#define GOYA_MAX_FILTER_MS	200		/* of a trigger: the engine tests it at every event */
+extern Datum goya_jsonpath_call(PGFunction function, FunctionCallInfo fcinfo, int limit_ms);
 
 #endif

@@ -14,9 +14,11 @@
 
 #include "json_util.h"
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
 #include "template_internal.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/timeout.h"
 
 /* ---- dotted paths ---- */
 
@@ -166,6 +168,44 @@ eval_dotted(const GoyaDotted *d, GoyaScope *scope, JsonbValue *result)
 	result->type = jbvNull;
 }
 
+/*
+ * A short jsonpath can run for years and take all memory ($.**.**.**.**), and goya's workers work for everybody: there its time is limited.
+ * A session has its own settings.  The error is not the one of a cancelled query, which would be tried again.
+ */
+Datum
+goya_jsonpath_call(PGFunction function, FunctionCallInfo fcinfo, int limit_ms)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Datum		result;
+
+	if (MyBackendType != B_BG_WORKER || get_timeout_active(STATEMENT_TIMEOUT))
+		return function(fcinfo);
+	enable_timeout_after(STATEMENT_TIMEOUT, limit_ms);
+	PG_TRY();
+	{
+		result = function(fcinfo);
+	}
+	PG_CATCH();
+	{
+		bool		over = !get_timeout_active(STATEMENT_TIMEOUT) && geterrcode() == ERRCODE_QUERY_CANCELED;
+
+		disable_timeout(STATEMENT_TIMEOUT, false);
+		if (!over)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(caller);
+		FlushErrorState();
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("a jsonpath took longer than %d ms", limit_ms),
+				 errhint("Several .** or nested filters multiply what they find; an SQL node may take its time.")));
+	}
+	PG_END_TRY();
+	disable_timeout(STATEMENT_TIMEOUT, true);
+	if (get_timeout_indicator(STATEMENT_TIMEOUT, true))
+		QueryCancelPending = false; /* it was over in the last moment */
+	return result;
+}
+
 static Jsonb *
 call_jsonpath(PGFunction function, const GoyaExpr *e, GoyaScope *scope)
 {
@@ -179,7 +219,7 @@ call_jsonpath(PGFunction function, const GoyaExpr *e, GoyaScope *scope)
 	fcinfo->args[3].value = BoolGetDatum(false);	/* silent */
 	for (int i = 0; i < 4; i++)
 		fcinfo->args[i].isnull = false;
-	result = function(fcinfo);
+	result = goya_jsonpath_call(function, fcinfo, GOYA_MAX_JSONPATH_MS);
 	return fcinfo->isnull ? NULL : DatumGetJsonbP(result);
 }
 

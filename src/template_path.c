@@ -325,7 +325,7 @@ goya_dotted_compile_at(const GoyaTemplateSite *site, const GoyaWhere *at, const 
 	else if ((root == GOYA_ROOT_VARS || root == GOYA_ROOT_SHARED) && pp.n > 1 && pp.steps[1].key && site->key_read)
 		site->key_read(site->arg, at, root, pp.steps[1].key, pp.steps[1].len);
 
-	d = palloc(offsetof(GoyaDotted, steps) + sizeof(GoyaStep) * (pp.n - first));
+	d = palloc(offsetof(GoyaDotted, steps) + sizeof(GoyaStep) * Max(pp.n - first, 0));
 	d->root = root;
 	d->node = node;
 	d->n_all = site->n_all;

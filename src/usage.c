@@ -16,6 +16,7 @@
 #include "utils/fmgrprotos.h"
 
 #include "batch.h"
+#include "crash_point.h"
 #include "json_util.h"
 #include "money.h"
 #include "table.h"
@@ -200,7 +201,10 @@ goya_usage_record(GoyaUse *uses, int n)
 			put_all_units(&w, &uses[i]);
 	}
 	if (w.usage != NULL)
+	{
 		goya_table_close(w.usage);
+		GOYA_CRASH_POINT(CAPTURE_USAGE);
+	}
 	extend_escrows(uses, n);
 }
 

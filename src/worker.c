@@ -21,11 +21,13 @@
 #include "utils/inval.h"
 #include "tcop/tcopprot.h"
 #include "utils/acl.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "batch.h"
+#include "black_box.h"
 #include "goya.h"
 #include "worker.h"
 
@@ -39,18 +41,23 @@ goya_worker_init(Oid dboid, const char *what)
 
 	memcpy(&role, MyBgworkerEntry->bgw_extra, sizeof(Oid));
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, die);
+	pqsignal(SIGTERM, goya_black_box_on_sigterm);
 	pqsignal(SIGINT, StatementCancelHandler);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(dboid, role, 0);
+	goya_black_box_attach(dboid);
 	pgstat_report_appname(what);
+	/* What a database or a role may have as a default would end every batch. */
+	SetConfigOption("default_transaction_isolation", "read committed", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_read_only", "off", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_deferrable", "off", PGC_SUSET, PGC_S_OVERRIDE);
 }
 
 /*
- * Register a worker; false when there is no slot.
+ * Register a worker; false when there is no slot.  The handle, when it is wanted, is in the caller's memory context.
  */
 bool
-goya_worker_start(const char *function, const char *what, Oid dboid, Oid role)
+goya_worker_start(const char *function, const char *what, Oid dboid, Oid role, BackgroundWorkerHandle **handle)
 {
 	BackgroundWorker worker;
 
@@ -65,7 +72,7 @@ goya_worker_start(const char *function, const char *what, Oid dboid, Oid role)
 	strlcpy(worker.bgw_function_name, function, BGW_MAXLEN);
 	snprintf(worker.bgw_name, BGW_MAXLEN, "%s for database %u", what, dboid);
 	strlcpy(worker.bgw_type, what, BGW_MAXLEN);
-	return RegisterDynamicBackgroundWorker(&worker, NULL);
+	return RegisterDynamicBackgroundWorker(&worker, handle);
 }
 
 /*
@@ -115,7 +122,7 @@ goya_worker_abort(const char *doing)
 	MemoryContextSwitchTo(TopMemoryContext);
 	e = CopyErrorData();
 	FlushErrorState();
-	AbortCurrentTransaction();
+	AbortOutOfAnyTransaction(); /* AbortCurrentTransaction would end no more than the subtransaction that the error came from */
 	goya_node_abort();
 	pgstat_report_activity(STATE_IDLE, NULL);
 	if (doing == NULL)

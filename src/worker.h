@@ -4,7 +4,9 @@
 
 #include "postgres.h"
 
-extern bool goya_worker_start(const char *function, const char *what, Oid dboid, Oid role);
+#include "postmaster/bgworker.h"
+
+extern bool goya_worker_start(const char *function, const char *what, Oid dboid, Oid role, BackgroundWorkerHandle **handle);
 extern void goya_worker_init(Oid dboid, const char *what);
 
 /* Transactions of goya's own work.  begin takes a snapshot; end commits, reports statistics and activity. */

@@ -142,7 +142,7 @@ SELECT pg_temp.start('bad nan', '{"nodes": [{"key": "a", "kind": "sql", "functio
 SELECT pg_temp.start('bad arithmetic', '{"nodes": [{"key": "a", "kind": "transform", "output": "{{ $.input.a / $.input.b }}"}]}', '{"a": 1, "b": 0}');
 CREATE FUNCTION regress_badinput.stack(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RETURN regress_badinput.stack(input); END $$;
 CREATE FUNCTION regress_badinput.big(input jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb(repeat('x', 5000000)) $$;
-CREATE FUNCTION regress_badinput.huge(input jsonb) RETURNS text LANGUAGE sql AS $$ SELECT repeat('x', 300000000) $$;
+CREATE FUNCTION regress_badinput.huge(input jsonb) RETURNS text LANGUAGE sql AS $$ SELECT repeat(repeat('x', 1000), 300000) $$;
 CREATE FUNCTION regress_badinput.escape(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN COMMIT; RETURN 'null'; END $$;
 CREATE FUNCTION regress_badinput.leave(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS
 $$ BEGIN PERFORM set_config('work_mem', '123kB', false); PERFORM set_config('search_path', 'nowhere', false); PERFORM pg_advisory_lock(4711); CREATE TEMP TABLE left_behind AS SELECT 1; RETURN 'null'; END $$;

@@ -328,18 +328,18 @@ EXCEPTION WHEN SQLSTATE 'P0009' THEN
 END;
 $$;
 SELECT is(pg_temp.codes('SELECT'), 'nothing', 'without damage it finds nothing');
-SELECT is(pg_temp.codes($$UPDATE goya.wallets SET balance = balance + 1 WHERE tenant_id = pg_temp.tenant('bill-acme')$$), 'wallet_total', 'a balance that is off');
-SELECT is(pg_temp.codes($$UPDATE goya.wallets SET balance = balance + 1, frozen = frozen - 1 WHERE tenant_id = pg_temp.tenant('bill-acme')$$), 'wallet_frozen', 'frozen that is off');
-SELECT is(pg_temp.codes($$DELETE FROM goya.wallet_entries WHERE seq = 2 AND tenant_id = pg_temp.tenant('bill-acme')$$), 'ledger_missing ledger_order wallet_total', 'an entry that is gone');
+SELECT is(pg_temp.codes($$UPDATE goya.wallets SET balance = balance + 1 WHERE tenant_id = pg_temp.tenant('bill-acme')$$), 'ledger_last wallet_total', 'a balance that is off');
+SELECT is(pg_temp.codes($$UPDATE goya.wallets SET balance = balance + 1, frozen = frozen - 1 WHERE tenant_id = pg_temp.tenant('bill-acme')$$), 'ledger_last wallet_frozen', 'frozen that is off');
+SELECT is(pg_temp.codes($$DELETE FROM goya.wallet_entries WHERE seq = 2 AND tenant_id = pg_temp.tenant('bill-acme')$$), 'ledger_missing ledger_order reference_lost wallet_total', 'an entry that is gone');
 SELECT is(pg_temp.codes($$UPDATE goya.wallet_entries SET balance_after = balance_after + 1, frozen_after = frozen_after - 1 WHERE seq = 30$$), 'ledger_order', 'an entry that was changed');
 SELECT is(pg_temp.codes($$DELETE FROM goya.usage_records WHERE node = 'n2'$$), 'hold_usage', 'a usage record that is gone');
 SELECT is(pg_temp.codes($$UPDATE goya.holds SET capture_seq = capture_seq + 1 WHERE id = (SELECT id FROM goya.holds
     WHERE status = 'settled' AND capture_seq IS NOT NULL LIMIT 1)$$), 'hold_capture', 'a hold that names another capture');
 SELECT is(pg_temp.codes($$UPDATE goya.holds SET status = 'open' WHERE id = (SELECT id FROM goya.holds
-    WHERE task_id IS NOT NULL AND captured > 0 AND captured < amount AND status = 'settled' LIMIT 1)$$), 'hold_entries hold_posted', 'a hold opened again');
+    WHERE task_id IS NOT NULL AND captured > 0 AND captured < amount AND status = 'settled' LIMIT 1)$$), 'hold_capture hold_entries hold_posted', 'a hold opened again');
 SELECT is(pg_temp.codes($$UPDATE goya.tasks SET status = 'failed' WHERE id = (SELECT task_id FROM goya.holds WHERE task_id IS NOT NULL AND status = 'open' LIMIT 1)$$),
     'hold_open', 'an ended task that was not settled');
-SELECT is(pg_temp.codes($$UPDATE goya.wallet_entries SET reference = 't1' WHERE reference = 'g1'$$), 'reference_twice', 'a reference used twice');
+SELECT is(pg_temp.codes($$UPDATE goya.wallet_entries SET reference = 't1' WHERE reference = 'g1'$$), 'reference_lost reference_twice', 'a reference used twice');
 
 SELECT * FROM finish();
 ROLLBACK;

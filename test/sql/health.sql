@@ -1,4 +1,4 @@
--- health: every violation goya.check finds, made by hand one by one; diagnose for every reason to wait; health for administrators only. Rolled back.
+-- health: diagnose for every reason to wait; health and check for administrators only; views. Rolled back. What check finds is in test/pgtap/check.sql.
 \set VERBOSITY terse
 \pset format unaligned
 \pset tuples_only on
@@ -76,7 +76,6 @@ CREATE FUNCTION pg_temp.node(number integer, node text, status goya.node_run_sta
     FROM goya.tasks t WHERE t.id = pg_temp.id(number);
 $$;
 
-\echo == check
 -- A task in the middle: left goes over three items, two of them ended; right is done; joined and either have heard of it.
 CREATE FUNCTION pg_temp.sound(number integer) RETURNS void LANGUAGE sql AS $$
     SELECT pg_temp.task(number, 'running', 2, 1);
@@ -88,59 +87,8 @@ CREATE FUNCTION pg_temp.sound(number integer) RETURNS void LANGUAGE sql AS $$
     INSERT INTO goya_private.joins VALUES (pg_temp.id(number), 4, 1, 0, 0, false), (pg_temp.id(number), 5, 1, 1, 0, true);
     INSERT INTO goya_private.ready (rank, lane, verb, task_id, node, item, attempt) VALUES (-9223372036854775000, 0, 0, pg_temp.id(number), 8, 2, 1);
 $$;
-CREATE FUNCTION pg_temp.broken() RETURNS SETOF text LANGUAGE sql AS $$
-    SELECT concat_ws(' | ', code, right(subject, 2), regexp_replace(regexp_replace(detail, '00000000-0000-7000-8000-0000000000', '', 'g'), '\d{4}-\d\d-\d\d [0-9:.+-]+', '<time>', 'g'))
-    FROM goya.check() WHERE subject LIKE '00000000-0000-7000-8000-0000000000%' OR detail LIKE '%00000000-0000-7000-8000-0000000000%' ORDER BY 1 $$;
 SELECT pg_temp.sound(n) FROM generate_series(1, 3) n \g /dev/null
 SELECT pg_temp.task(4, 'succeeded', 0), pg_temp.node(4, 'start', 'succeeded', 3, '{"case": "stop"}') \g /dev/null
-SELECT count(*) AS sound FROM pg_temp.broken();
--- Each breach alone, taken back afterwards.
-CREATE FUNCTION pg_temp.breach(deed text) RETURNS SETOF text LANGUAGE plpgsql AS $$
-DECLARE
-    found text[];
-BEGIN
-    BEGIN
-        EXECUTE deed;
-        found := ARRAY(SELECT pg_temp.broken());
-        RAISE EXCEPTION 'take it back';
-    EXCEPTION WHEN raise_exception THEN
-        RETURN QUERY SELECT coalesce(string_agg(f, E'\n'), 'NOT SEEN: ' || deed) FROM unnest(found) f;
-    END;
-END;
-$$;
-SELECT pg_temp.breach(format(d, '00000000-0000-7000-8000-000000000001', '00000000-0000-7000-8000-000000000004')) FROM (VALUES
-    (1, $$ UPDATE goya.tasks SET active = 5 WHERE id = %1$L $$),
-    (2, $$ UPDATE goya.tasks SET waiting = 2 WHERE id = %1$L $$),
-    (3, $$ DELETE FROM goya_private.ready WHERE task_id = %1$L $$),
-    (4, $$ DELETE FROM goya_private.ready WHERE task_id = %1$L; UPDATE goya.node_runs SET status = 'succeeded' WHERE task_id = %1$L AND node = 'left'; UPDATE goya.tasks SET active = 0, waiting = 0 WHERE id = %1$L; DELETE FROM goya_private.joins WHERE task_id = %1$L $$),
-    (5, $$ WITH r AS (DELETE FROM goya_private.ready WHERE task_id = %1$L RETURNING *) INSERT INTO goya_private.parked SELECT * FROM r $$),
-    (6, $$ UPDATE goya.tasks SET finished_at = now() WHERE id = %1$L $$),
-    (7, $$ UPDATE goya.tasks SET finished_seq = NULL WHERE id = %2$L $$),
-    (8, $$ UPDATE goya.node_runs SET status = 'waiting' WHERE task_id = %2$L $$),
-    (9, $$ INSERT INTO goya_private.joins (task_id, node) VALUES (%2$L, 4) $$),
-    (10, $$ INSERT INTO goya.approvals (task_id, node, tenant_id) SELECT %2$L, 'ask', tenant_id FROM goya.tasks WHERE id = %2$L $$),
-    (11, $$ UPDATE goya.node_runs SET status = 'succeeded' WHERE task_id = %1$L AND node = 'right' AND attempt = 1 $$),
-    (12, $$ UPDATE goya.node_runs SET seq = 2, started_seq = NULL WHERE task_id = %1$L AND node = 'left' $$),
-    (13, $$ SELECT pg_temp.node(1, 'joined', 'succeeded', 10) $$),
-    (14, $$ UPDATE goya_private.joins SET fired = 2 WHERE task_id = %1$L AND node = 4 $$),
-    (15, $$ UPDATE goya_private.joins SET dead = 0 WHERE task_id = %1$L AND node = 5 $$),
-    (16, $$ UPDATE goya.node_runs SET seq = 3 WHERE task_id = %1$L AND node = 'either' $$),
-    (17, $$ UPDATE goya.tasks SET last_seq = 6 WHERE id = %1$L $$),
-    (18, $$ DELETE FROM goya.tasks WHERE id = %2$L $$),
-    (19, $$ INSERT INTO goya.usage_records (task_id, node, item, attempt, tenant_id, price_name, unit, quantity, cost, currency)
-            SELECT %1$L, 'joined', 0, 1, tenant_id, 'p', 'request', 1, 5, 'USD' FROM goya.tasks WHERE id = %1$L $$),
-    (20, $$ INSERT INTO goya.usage_records (task_id, node, item, attempt, tenant_id, price_name, unit, quantity, cost, currency)
-            SELECT %1$L, 'right', 0, a, tenant_id, 'p', 'request', 1, 0, 'USD' FROM goya.tasks, generate_series(1, 2) a WHERE id = %1$L;
-            UPDATE goya.node_runs SET status = 'succeeded' WHERE task_id = %1$L AND node = 'right' $$),
-    (21, $$ SELECT pg_temp.task(5, 'failed', 0, parent => 1); UPDATE goya.tasks SET parent_node = 1 WHERE id = '00000000-0000-7000-8000-000000000005' $$)
-    ) b(n, d) ORDER BY n;
--- A child that has ended is no breach while its parent's wake-up is in the queue, or when the parent no longer waits.
-SELECT pg_temp.task(5, 'failed', 0, parent => 1) \g /dev/null
-UPDATE goya.tasks SET parent_node = 1 WHERE id = '00000000-0000-7000-8000-000000000005';
-INSERT INTO goya_private.ready (rank, lane, verb, task_id, node, item, attempt) VALUES (1, 2, 3, '00000000-0000-7000-8000-000000000001', 1, 0, 1);
-SELECT count(*) AS sound FROM pg_temp.broken();
-DELETE FROM goya_private.ready WHERE verb = 3 AND task_id = '00000000-0000-7000-8000-000000000001';
-DELETE FROM goya.tasks WHERE id = '00000000-0000-7000-8000-000000000005';
 
 \echo == diagnose
 CREATE FUNCTION pg_temp.diagnose(number integer) RETURNS SETOF text LANGUAGE sql AS $$
