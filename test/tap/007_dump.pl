@@ -1,4 +1,5 @@
-# 007_dump.pl: pg_dump and pg_restore into another database keep every row, and the copy comes up paused until goya.adopt_copy().
+# 007_dump.pl: pg_dump and pg_restore into another database keep every row, and the copy comes up paused until goya.adopt_copy(): restored at once, in
+# parallel, as plain SQL, and as data only into an extension that is there. Who is no superuser is told so.
 #
 # Decided: every table of schemas goya and goya_private is compared by a hash of its rows; only goya_private.engine may have one row more (the copy's own).
 use strict;
@@ -21,7 +22,7 @@ SELECT goya.create_tenant('others') \g /dev/null});
 my $effect = { task => '{{ task.id }}', node => 'e' };
 create_workflow($node, 'plain', { nodes => [ { key => 'e', kind => 'sql', function => 'app.effect', input => $effect, price => 'step' } ] });
 create_workflow($node, 'waits', { nodes => [ { key => 'w', kind => 'wait', signal => 'go' }, { key => 'e', kind => 'sql', function => 'app.effect', input => $effect } ], edges => [ { from => 'w', to => 'e' } ] });
-create_workflow($node, 'naps', { nodes => [ { key => 's', kind => 'sleep', duration => 2 }, { key => 'e', kind => 'sql', function => 'app.effect', input => $effect } ], edges => [ { from => 's', to => 'e' } ] });
+create_workflow($node, 'naps', { nodes => [ { key => 's', kind => 'sleep', duration => 8 }, { key => 'e', kind => 'sql', function => 'app.effect', input => $effect } ], edges => [ { from => 's', to => 'e' } ] });
 create_workflow($node, 'calls', { nodes => [ { key => 'h', kind => 'http', url => "$http/hang" } ] });
 $node->sql(q{SELECT goya.create_trigger(workflow => 'plain', name => 'often', kind => 'interval', every => interval '1 h') \g /dev/null
 SELECT count(goya.run('plain')) FROM generate_series(1, 20) \g /dev/null}, role => 'studio');
@@ -29,7 +30,7 @@ $node->reached(q{SELECT count(*) FROM goya.tasks WHERE status = 'succeeded'}, 20
 my %open;
 $open{$_} = run_task($node, $_) foreach qw(waits naps calls);
 $node->reached(q{SELECT count(*) FROM goya.node_runs WHERE status IN ('waiting', 'running')}, 3, 10, 'one waits, one sleeps, one calls');
-$open{due} = run_task($node, 'plain', {}, q{run_at => now() + interval '5 s'});
+$open{due} = run_task($node, 'plain', {}, q{run_at => now() + interval '10 s'});
 
 my $HASHES = <<'SQL';
 DO $$
@@ -41,6 +42,9 @@ BEGIN
     FOR t IN SELECT c.oid::regclass AS name FROM pg_class c WHERE c.relkind = 'r' AND c.relnamespace IN ('goya'::regnamespace, 'goya_private'::regnamespace, 'app'::regnamespace) LOOP
         EXECUTE format('INSERT INTO hashes SELECT %L, count(*), md5(coalesce(string_agg(x::text, %L ORDER BY x::text), %L)) FROM %s x', t.name, E'\n', '', t.name);
     END LOOP;
+    FOR t IN SELECT c.oid::regclass AS name FROM pg_class c WHERE c.relkind = 'S' AND c.relnamespace IN ('goya'::regnamespace, 'goya_private'::regnamespace) LOOP
+        EXECUTE format('INSERT INTO hashes SELECT %L, last_value, is_called::text FROM %s x', t.name, t.name);
+    END LOOP;
 END $$;
 SELECT name, n, h FROM hashes WHERE name <> 'goya_private.engine' ORDER BY name;
 SQL
@@ -49,25 +53,71 @@ PostgreSQL::Test::Utils::system_or_bail('pg_dump', '-h', $node->host, '-p', $nod
 my $before = $node->sql($HASHES);
 my $calls = grep { $_->{path} eq '/hang' } http_log($http);
 
+# run_tool(NAME, COMMAND…): one assertion, that a program of PostgreSQL restores everything of goya.
+sub run_tool
+{
+	my ($name, $tool, @arguments) = @_;
+	my ($out, $err) = ('', '');
+
+	IPC::Run::run([ $tool, '-h', $node->host, '-p', $node->port, '-U', 'postgres', @arguments ], '>', \$out, '2>', \$err);
+	# pg_cron can be created in one database of a cluster only: its objects are what may be refused, and nothing else.
+	my @refused = grep { /error:|ERROR:/ && !/cron|can only create extension|errors ignored/ } split /\n/, $err;
+	return is("@refused", '', $name) || diag($err);
+}
+
+# same_rows(NAME): the current database has what the dump has.
+sub same_rows
+{
+	my ($name) = @_;
+	my %before = map { /^([^|]+)\|(.*)/; $1 => $2 } split /\n/, $before;
+	my %after = map { /^([^|]+)\|(.*)/; $1 => $2 } split /\n/, $node->sql($HASHES);
+
+	is(join(' ', sort keys %after), join(' ', sort keys %before), "$name: all tables are there");
+	is(join(' ', map { ($before{$_} // '') eq ($after{$_} // '') ? () : "$_ ($before{$_} -> $after{$_})" } sort keys %after), '', "$name: and every row of them");
+	return cmp_ok(scalar(keys %after), '>', 25, "$name: it was more than a few");
+}
+
+# ---- restored in other ways ----
+my $plain = $node->basedir . '/goya.sql';
+PostgreSQL::Test::Utils::system_or_bail('pg_restore', '-f', $plain, $dump);
+my %ways = (
+	parallel => sub { run_tool('pg_restore -j 2', 'pg_restore', '-j', '2', '-d', 'copy', $dump) },
+	plain => sub { run_tool('psql with a plain dump', 'psql', '-X', '-q', '-d', 'copy', '-f', $plain) },
+	'data only' => sub {
+		run_tool('the schema first', 'pg_restore', '--section=pre-data', '--section=post-data', '-d', 'copy', $dump);
+		run_tool('then pg_restore --data-only', 'pg_restore', '--data-only', '-d', 'copy', $dump);
+	});
+foreach my $way (sort keys %ways)
+{
+	$node->safe_psql('postgres', 'CREATE DATABASE copy');
+	$ways{$way}->();
+	{
+		local $GoyaNode::DATABASE = 'copy';
+
+		same_rows($way);
+		$node->reached(q{SELECT state || ' ' || (detail ~ 'adopt_copy') FROM goya.activity WHERE process = 'engine'}, 'paused true', 20, "$way: the copy comes up paused, and says what to do");
+		is($node->sql('SELECT count(*) FROM app.effects'), 20, "$way: it has no effect of its own");
+	}
+	$node->safe_psql('postgres', 'DROP DATABASE copy');
+}
+
+# ---- by somebody who is no superuser ----
+$node->safe_psql('postgres', 'CREATE ROLE keeper LOGIN CREATEDB; CREATE DATABASE copy OWNER keeper');
+my ($out, $err) = ('', '');
+IPC::Run::run([ 'pg_restore', '-h', $node->host, '-p', $node->port, '-U', 'keeper', '-O', '-d', 'copy', $dump ], '>', \$out, '2>', \$err);
+like($err, qr/permission denied to create extension "goya"\s+HINT:\s+Must be superuser/, 'who is no superuser cannot restore goya, and is told why');
+is($node->safe_psql('copy', q{SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname LIKE 'goya%'}), 0, 'nothing of it is left half-made');
+$node->safe_psql('postgres', 'DROP DATABASE copy; DROP ROLE keeper');
+
 # ---- restored ----
 $node->safe_psql('postgres', 'CREATE DATABASE copy');
-my ($out, $err) = ('', '');
-my $status = IPC::Run::run([ 'pg_restore', '-h', $node->host, '-p', $node->port, '-U', 'postgres', '-d', 'copy', $dump ], '>', \$out, '2>', \$err);
-# pg_cron can be created in one database of a cluster only: its objects are what may be refused, and nothing else.
-my @refused = grep { /error:/ && !/cron|can only create extension|errors ignored/ } split /\n/, $err;
-is("@refused", '', 'pg_restore restores everything of goya') or diag($err);
+run_tool('pg_restore restores everything of goya', 'pg_restore', '-d', 'copy', $dump);
 {
 	local $GoyaNode::DATABASE = 'copy';
 
-	my $after = $node->sql($HASHES);
-	my %before = map { /^([^|]+)\|(.*)/; $1 => $2 } split /\n/, $before;
-	my %after = map { /^([^|]+)\|(.*)/; $1 => $2 } split /\n/, $after;
-	is(join(' ', sort keys %after), join(' ', sort keys %before), 'all tables are there');
-	is(join(' ', map { ($before{$_} // '') eq ($after{$_} // '') ? () : "$_ ($before{$_} -> $after{$_})" } sort keys %after), '', 'and every row of them');
-	cmp_ok(scalar(keys %after), '>', 25, 'it was more than a few');
-
+	same_rows('pg_restore');
 	$node->reached(q{SELECT state FROM goya.activity WHERE process = 'engine'}, 'paused', 20, 'the copy comes up paused');
-	like($node->sql(q{SELECT detail FROM goya.activity WHERE process = 'engine'}), qr/adopt_copy/, 'and says what to do');
+	$node->reached(q{SELECT detail ~ 'adopt_copy' FROM goya.activity WHERE process = 'engine'}, 't', 10, 'and says what to do');
 	like($node->sql(q{SELECT status, hint FROM goya.health() WHERE component LIKE '%engine%' OR hint LIKE '%adopt%'}), qr/adopt_copy/, 'so does goya.health()');
 	my $new = run_task($node, 'plain');
 	$node->sql("SELECT goya.signal('$open{waits}', 'go') \\g /dev/null");

@@ -1,0 +1,159 @@
+# 030_load.pl: what load must not do: hold snapshots while waiting, burn xids, slow claims down behind an old snapshot, run out of file descriptors, let one
+# tenant's flood starve another. The short forms; test/soak/load has the long ones.
+#
+# Decided: counts and states where possible, since the machine may be busy: xids and members of multixacts from the server, what a claim touches from its
+# buffers. Times are compared with those of the same machine a moment before, or with limits that a broken queue misses by far.
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::Bin/../lib";
+use GoyaNode;
+use GoyaWork;
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+my $node = GoyaNode->start(name => 'load', preload => 'goya', conf => $GoyaWork::CONF . "autovacuum = off\ngoya.executor_idle_timeout = '10min'\nmax_files_per_process = 100\nshared_buffers = 128MB\n");
+my $http = http_server();
+create_studio($node);
+$node->sql(q{SELECT goya.top_up(1000000000000, 'start', 'default') \g /dev/null
+SELECT goya.set_price('step', 1000) \g /dev/null});
+my $echo = { kind => 'sql', function => 'app.echo' };
+my $OPEN = 'SELECT count(*) FROM goya.tasks WHERE finished_at IS NULL';
+
+# ---- D1: nothing is held while goya waits ----
+create_workflow($node, 'child', { nodes => [ { key => 'w', kind => 'wait', signal => 'go' } ] });
+create_workflow($node, 'waits', { nodes => [ { key => 'http', kind => 'http', url => "$http/hang" }, { key => 'timer', kind => 'sleep', duration => 600 },
+	{ key => 'signal', kind => 'wait', signal => 'go' }, { key => 'child', kind => 'workflow', workflow => 'child' }, { key => 'person', kind => 'approval', message => 'Is it good?' } ], edges => [] });
+run_task($node, 'waits') foreach 1 .. 20;
+$node->reached(q{SELECT count(*) FROM goya.node_runs WHERE status IN ('waiting', 'running')}, 120, 20, '20 calls are in flight; timers, signals, children and people are waited for');
+# What workers hold now: transactions older than a look takes, snapshots, xids, locks.
+my $HELD = q{SELECT count(*) FROM pg_stat_activity a WHERE backend_type IN ('goya engine', 'goya executor', 'goya launcher')
+	AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL OR xact_start IS NOT NULL OR EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.locktype <> 'virtualxid'))};
+$node->reached($HELD, 0, 10, 'the workers come to rest');
+my $commits = 'SELECT pg_snapshot_xmax(pg_current_snapshot())';
+my $held = 0;
+my $xmax = $node->sql($commits);
+my $session = $node->session;
+my $began = time;
+my $looks = 0;
+until_true(sub { $held += $session->query($HELD); $looks++; return time - $began > 2; }, 30);
+$session->quit;
+is($held, 0, "in $looks looks in 2 s no worker has a snapshot, an xid, a transaction or a lock");
+is($node->sql($commits), $xmax, 'and no xid was used');
+$node->sql('SELECT count(goya.cancel(id)) FROM goya.tasks WHERE parent_task_id IS NULL AND finished_at IS NULL');
+$node->reached($OPEN, 0, 20, 'all are cancelled');
+
+# ---- D2: xids and multixacts ----
+create_workflow($node, 'steps', { nodes => [ map { { key => "n$_", %$echo, price => 'step' } } 1 .. 5 ], edges => [ map { { from => 'n1', to => "n$_" }, { from => "n$_", to => 'n5' } } 2 .. 4 ] });
+create_workflow($node, 'items', { nodes => [ { key => 'm', kind => 'map', over => '{{ input.items }}', node => $echo }, { key => 'after', %$echo, input => {} } ], edges => [ { from => 'm', to => 'after' } ] });
+create_workflow($node, 'calls', { nodes => [ { key => 'h', kind => 'http', url => "$http/json" }, { key => 'after', %$echo, input => {} } ], edges => [ { from => 'h', to => 'after' } ] });
+# members, xids
+sub counters
+{
+	$node->safe_psql('postgres', 'CHECKPOINT');
+	return split /\|/, $node->safe_psql('postgres', q{SELECT next_multi_offset, (pg_snapshot_xmax(pg_current_snapshot())::text)::bigint FROM pg_control_checkpoint()});
+}
+ended($node, run_task($node, 'steps'), 'succeeded', 10, 'a task of priced steps');
+my ($members, $xids) = counters();
+my $tasks = 3000;
+$node->sql("SELECT count(goya.run('steps', '{}')) FROM generate_series(1, $tasks)", role => 'studio');
+$node->reached($OPEN, 0, 60, "$tasks tasks of five priced steps with joins");
+my ($members2, $xids2) = counters();
+cmp_ok(($xids2 - $xids) / $tasks, '<=', 0.2, sprintf '%.4f xids each, submitted and run', ($xids2 - $xids) / $tasks);
+$node->sql(q{SELECT count(goya.run('items', '{"items": [1, 2, 3]}')), count(goya.run('calls')) FROM generate_series(1, 500)}, role => 'studio');
+$node->reached($OPEN, 0, 60, 'maps and calls too');
+# Signals, cancels and reads that lock, at the same time as the executors.
+my @ids = map { run_task($node, 'child') } 1 .. 20;
+$node->sql("SELECT goya.signal('$_', 'go') \\g /dev/null") foreach @ids;
+$node->reached($OPEN, 0, 20, 'and signals');
+($members2) = counters();
+is($members2 - $members, 0, 'no member of a multixact in all of that');
+is_sound($node);
+
+# ---- D3: claims behind an old snapshot ----
+# What a claim touches: its first row, or none, from the floor on. Measured as buffers of an executor that is asked for one task.
+sub buffers
+{
+	my ($pid) = @_;
+	my $before = $node->sql(q{SELECT pg_stat_get_blocks_fetched('goya_private.ready_rank_idx'::regclass) + pg_stat_get_blocks_fetched('goya_private.ready'::regclass)});
+	my $n = 50;
+
+	ended($node, run_task($node, 'steps'), 'succeeded', 20, "task $_") foreach 1 .. 1;
+	for (1 .. $n) { my $id = run_task($node, 'steps'); $node->sql("SELECT status FROM goya.wait_for_task('$id', '20 s')"); }
+	# Processes report when they sleep or are asked to.
+	$node->sql(q{SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE backend_type IN ('goya executor', 'goya engine')});
+	return ($node->sql(q{SELECT pg_stat_get_blocks_fetched('goya_private.ready_rank_idx'::regclass) + pg_stat_get_blocks_fetched('goya_private.ready'::regclass)}) - $before) / $n;
+}
+my $reader = $node->session;
+$reader->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
+$reader->query_safe('SELECT count(*) FROM goya.tasks');
+$node->sql(q{SELECT count(goya.run('steps', '{}')) FROM generate_series(1, 15000)}, role => 'studio');
+$node->reached($OPEN, 0, 120, '15000 tasks run while a transaction stays open');
+$node->sql('VACUUM goya_private.ready');
+cmp_ok($node->sql(q{SELECT pg_relation_size('goya_private.ready_rank_idx') / 8192}), '>', 40, 'their rows of the queue cannot be removed from its index');
+my $per_task = buffers();
+cmp_ok($per_task, '<', 400, sprintf 'a task reads %d pages of the queue', $per_task);
+my $slow = $node->sql(q{SELECT count(*) FROM (SELECT * FROM goya.tasks ORDER BY id DESC LIMIT 50) t WHERE started_at - created_at > interval '200 ms'});
+cmp_ok($slow, '<=', 5, "of 50 tasks one by one, $slow waited 200 ms for their start");
+# Rows below the floor: of higher priority, and those that a rollback gives back.
+my $id = run_task($node, 'steps', {}, 'priority => 100');
+ended($node, $id, 'succeeded', 5, 'a task of the highest priority is found');
+$node->sql(q{BEGIN; SET LOCAL ROLE studio; SELECT goya.run('steps', priority => -100) \g /dev/null
+ROLLBACK});
+ended($node, run_task($node, 'steps', {}, "priority => $_"), 'succeeded', 5, "priority $_") foreach -100, 0, 50;
+$reader->quit;
+$node->sql('VACUUM goya_private.ready');
+is_sound($node);
+
+# ---- D7: a flood of one tenant ----
+$node->create_user('quiet');
+$node->sql(q{SELECT goya.create_tenant('quiet') \g /dev/null
+SELECT goya.add_member('quiet', 'quiet') \g /dev/null
+GRANT USAGE ON SCHEMA app TO quiet});
+create_workflow($node, 'mine', { nodes => [ { key => 'n', %$echo } ] }, role => 'quiet');
+sub latencies
+{
+	my ($n) = @_;
+
+	return sort { $a <=> $b } split /\n/, $node->sql(<<~SQL);
+		DO \$\$ DECLARE id uuid; BEGIN
+			FOR i IN 1 .. $n LOOP
+				SET LOCAL ROLE quiet; id := goya.run('mine'); COMMIT;
+				PERFORM goya.wait_for_task(id, '20 s'); COMMIT;
+			END LOOP;
+		END \$\$;
+		SELECT round(extract(epoch FROM finished_at - created_at) * 1000) FROM goya.tasks WHERE run_as = 'quiet' ORDER BY id DESC LIMIT $n;
+		SQL
+}
+latencies(5);
+my @calm = latencies(50);
+$node->sql(q{SELECT count(goya.run('steps', '{}')) FROM generate_series(1, 30000)}, role => 'studio');
+my $before = $node->sql($OPEN);
+my @flood = latencies(15);
+my $left = $node->sql($OPEN);
+cmp_ok($left, '>', 0, "the flood of $before tasks is not over ($left left) when 15 tasks of another tenant are");
+cmp_ok($flood[13], '<', 1000, sprintf 'each waited for a batch or two at most: median %d, worst but one %d ms; without the flood %d and %d ms', $flood[7], $flood[13], $calm[25], $calm[48]);
+$node->reached($OPEN, 0, 120, 'then the flood ends');
+
+# ---- D9: 5000 calls at once and 256 descriptors ----
+my $postmaster = $node->{_pid};
+system('prlimit', '--nofile=256:256', "--pid=$postmaster") == 0 or BAIL_OUT('prlimit');
+my ($engine) = worker_pid($node, 'engine');
+$node->sql("SELECT pg_terminate_backend($engine, 5000)");
+$node->sql(q{ALTER SYSTEM SET goya.max_transfers = 5000; SELECT pg_reload_conf() \g /dev/null});
+ok(defined until_true(sub { my @now = worker_pid($node, 'engine'); @now && $now[0] != $engine }, 10), 'a new engine, with few descriptors');
+($engine) = worker_pid($node, 'engine');
+open my $limits, '<', "/proc/$engine/limits" or die $!;
+like(join('', <$limits>), qr/^Max open files\s+256\s+256/m, '256 of them');
+my $offset = log_size($node);
+create_workflow($node, 'wide', { nodes => [ { key => 'm', kind => 'map', over => '{{ input.items }}', node => { kind => 'http', url => "$http/json", input => { i => '{{ item }}' } } } ], edges => [] });
+$id = run_task($node, 'wide', { items => [ 1 .. 5000 ] });
+my $most = 0;
+ok(defined until_true(sub { my $n = () = glob "/proc/$engine/fd/*"; $most = $n if $n > $most; return $node->sql("SELECT finished_at IS NOT NULL FROM goya.tasks WHERE id = '$id'") eq 't' }, 60), "5000 calls at once, at most $most descriptors open");
+is($node->sql("SELECT status FROM goya.tasks WHERE id = '$id'"), 'succeeded', 'all of them succeed');
+is(worker_pid($node, 'engine'), 1, 'in the same engine') and is((worker_pid($node, 'engine'))[0], $engine, 'which did not die');
+unlike(log_since($node, $offset), qr/PANIC|FATAL|Too many open files|was terminated by signal/, 'and the log says nothing of it');
+is_sound($node);
+$node->stop('fast');
+done_testing();
