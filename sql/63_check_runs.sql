@@ -20,11 +20,14 @@ CREATE FUNCTION goya_private.check_runs(OUT code text, OUT subject text, OUT det
     BEGIN ATOMIC
         WITH plan AS MATERIALIZED (
             SELECT n.workflow_id, n.revision, n.node AS place, n.key, n.part, n.owner, n.edges_in, n.join_any, n.handles_failure FROM goya_private.check_nodes() n),
-        edges AS MATERIALIZED (
-            SELECT p.workflow_id, p.revision, p.place AS target, o.place AS source, o.key AS source_key, p.join_any
+        -- Targets before sources: left alone, the planner joins all nodes of a revision with each other first.
+        targets AS MATERIALIZED (
+            SELECT e.workflow_id, e.revision, e.source, p.place AS target, p.join_any
             FROM goya_private.check_edges() e
-            JOIN plan p ON p.workflow_id = e.workflow_id AND p.revision = e.revision AND p.key = e.target AND p.part = 'listed'
-            JOIN plan o ON o.workflow_id = e.workflow_id AND o.revision = e.revision AND o.key = e.source AND o.part = 'listed'),
+            JOIN plan p ON p.workflow_id = e.workflow_id AND p.revision = e.revision AND p.key = e.target AND p.part = 'listed'),
+        edges AS MATERIALIZED (
+            SELECT e.workflow_id, e.revision, e.target, o.place AS source, o.key AS source_key, e.join_any
+            FROM targets e JOIN plan o ON o.workflow_id = e.workflow_id AND o.revision = e.revision AND o.key = e.source AND o.part = 'listed'),
         tasks AS MATERIALIZED (
             SELECT t.id, t.tenant_id, t.workflow_id, t.revision, t.status, t.failing, t.done_nodes, t.last_seq, t.started_seq, t.finished_seq FROM goya.tasks t),
         newest AS MATERIALIZED (SELECT coalesce(max(e.epoch), 0) AS epoch FROM goya_private.engine e),

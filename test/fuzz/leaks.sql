@@ -8,7 +8,7 @@ SELECT goya.create_workflow('leaks', jsonb_build_object('nodes', jsonb_build_arr
 SELECT goya.create_workflow('told', '{"nodes": [{"key": "a", "kind": "noop"}]}', publish => true) \g /dev/null
 SELECT goya.create_trigger('told', 'told', 'notify', channel => 'leaks') \g /dev/null
 SELECT count(goya.run('leaks', jsonb_build_object('n', n, 'path', (ARRAY['/ok', '/status/503', '/hang', '/resethead', '/delay?ms=20', '/gzip', '/headers?kb=100', '/big?mb=1'])[1 + n % 8]))) AS started FROM generate_series(1, 500) n;
-SELECT count(goya.cancel_task(id)) AS cancelled FROM (SELECT id FROM goya.tasks WHERE status IN ('pending', 'running') LIMIT 20) t;
+SELECT count(goya.cancel(id)) AS cancelled FROM (SELECT id FROM goya.tasks WHERE status IN ('pending', 'running') LIMIT 20) t;
 SELECT count(pg_notify('leaks', n::text)) AS told FROM generate_series(1, 500) n;
 RESET ROLE;
 DO $$

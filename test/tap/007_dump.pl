@@ -81,7 +81,18 @@ sub same_rows
 my $plain = $node->basedir . '/goya.sql';
 PostgreSQL::Test::Utils::system_or_bail('pg_restore', '-f', $plain, $dump);
 my %ways = (
-	parallel => sub { run_tool('pg_restore -j 2', 'pg_restore', '-j', '2', '-d', 'copy', $dump) },
+	# As docs/operations.md says: in parallel PostgreSQL does not know that rows of an extension's table refer to those of another.
+	parallel => sub {
+		my $lists = $node->basedir;
+		my @list = split /\n/, PostgreSQL::Test::Utils::run_command([ 'pg_restore', '-l', $dump ]);
+		my @first = grep { /TABLE DATA goya (tenants|operators|workflows) / } @list;
+
+		PostgreSQL::Test::Utils::append_to_file("$lists/first", join("\n", @first, ''));
+		PostgreSQL::Test::Utils::append_to_file("$lists/rest", join("\n", (grep { !/TABLE DATA goya (tenants|operators|workflows) / } @list), ''));
+		run_tool('the schema first', 'pg_restore', '--section=pre-data', '-d', 'copy', $dump);
+		run_tool('then what others refer to', 'pg_restore', '--data-only', '-L', "$lists/first", '-d', 'copy', $dump);
+		run_tool('then pg_restore -j 2', 'pg_restore', '--section=data', '--section=post-data', '-j', '2', '-L', "$lists/rest", '-d', 'copy', $dump);
+	},
 	plain => sub { run_tool('psql with a plain dump', 'psql', '-X', '-q', '-d', 'copy', '-f', $plain) },
 	'data only' => sub {
 		run_tool('the schema first', 'pg_restore', '--section=pre-data', '--section=post-data', '-d', 'copy', $dump);
