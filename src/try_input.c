@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "try_input.h"
 #include "utils/builtins.h"
@@ -24,6 +25,17 @@ must_be_thrown(int sqlerrcode)
 		category == ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION) ||
 		category == ERRCODE_TO_CATEGORY(ERRCODE_SYSTEM_ERROR) ||
 		category == ERRCODE_TO_CATEGORY(ERRCODE_INTERNAL_ERROR);
+}
+
+/* jsonpath's parser quotes single bytes of a character: nothing to store in a table. */
+static void
+clean_text(char *text)
+{
+	if (pg_verify_mbstr(GetDatabaseEncoding(), text, strlen(text), true))
+		return;
+	for (char *p = text; *p != '\0'; p++)
+		if (IS_HIGHBIT_SET(*p))
+			*p = '?';
 }
 
 bool
@@ -50,6 +62,7 @@ goya_try_input(PGFunction input, const char *text, Datum *result, char **error)
 		InterruptHoldoffCount = interrupts;
 		QueryCancelHoldoffCount = cancels;
 		*error = edata->detail ? psprintf("%s: %s", edata->message, edata->detail) : pstrdup(edata->message);
+		clean_text(*error);
 		FreeErrorData(edata);
 		fine = false;
 	}

@@ -13,7 +13,7 @@ SELECT count(pg_notify('leaks', n::text)) AS told FROM generate_series(1, 500) n
 RESET ROLE;
 DO $$
 BEGIN
-    FOR i IN 1 .. 6000 LOOP
+    FOR i IN 1 .. 600 LOOP
         EXIT WHEN NOT EXISTS (SELECT FROM goya.tasks WHERE NOT goya_private.is_terminal(status)) AND (SELECT count(*) FROM goya.tasks t JOIN goya.workflows w ON w.id = t.workflow_id WHERE w.name = 'told') >= 500;
         PERFORM pg_sleep(0.05);
     END LOOP;

@@ -75,6 +75,9 @@ SELECT is(pg_temp.verdict(pg_temp.of_output((SELECT jsonb_agg(i) FROM generate_s
 SELECT is(pg_temp.verdict(jsonb_build_object('nodes', jsonb_build_array(jsonb_build_object('key', repeat('k', 63), 'kind', 'noop')))), 'fine', 'a key of 63 characters');
 SELECT is(pg_temp.verdict(jsonb_build_object('nodes', jsonb_build_array(jsonb_build_object('key', repeat('k', 64), 'kind', 'noop')))), 'bad_key', 'a key of 64');
 
+SELECT is((SELECT string_agg(p.code, ' ') FROM goya.validate_workflow(pg_temp.of_output('"{{ $ .5é2 }}"')) p WHERE convert_from(textsend(p.message), 'UTF8') <> ''), 'bad_jsonpath',
+    'a message is valid text where the parser quotes half a character');
+
 -- ---- time: what grows with the square of something would show ----
 
 \if :untimed
