@@ -84,7 +84,8 @@ my %ways = (
 	# As docs/operations.md says: in parallel PostgreSQL does not know that rows of an extension's table refer to those of another.
 	parallel => sub {
 		my $lists = $node->basedir;
-		my @list = split /\n/, PostgreSQL::Test::Utils::run_command([ 'pg_restore', '-l', $dump ]);
+		my ($text) = PostgreSQL::Test::Utils::run_command([ 'pg_restore', '-l', $dump ]);
+		my @list = split /\n/, $text;
 		my @first = grep { /TABLE DATA goya (tenants|operators|workflows) / } @list;
 
 		PostgreSQL::Test::Utils::append_to_file("$lists/first", join("\n", @first, ''));
