@@ -154,10 +154,39 @@ take_row(GoyaBatch *b, const ClaimedRow *r, GoyaLane lane, GoyaRows *parked)
 		.verb = r->verb,.rank = r->rank,.tries = r->tries};
 }
 
-static bool
-same_owner(const GoyaTask *a, const GoyaTask *b)
+/* Where a claimed row stands, and the first of its owner's. */
+typedef struct OwnedPlace
 {
-	return a == b || (goya_uuid_equal(&a->tenant, &b->tenant) && strcmp(a->run_as, b->run_as) == 0);
+	const GoyaTask *task;
+	int			place;
+	int			first;
+} OwnedPlace;
+
+static int
+compare_owner(const GoyaTask *a, const GoyaTask *b)
+{
+	int			order = a == b ? 0 : goya_uuid_compare(&a->tenant, &b->tenant);
+
+	return order != 0 || a == b ? order : strcmp(a->run_as, b->run_as);
+}
+
+static int
+by_owner(const void *x, const void *y)
+{
+	const OwnedPlace *a = x;
+	const OwnedPlace *b = y;
+	int			order = compare_owner(a->task, b->task);
+
+	return order != 0 ? order : a->place - b->place;
+}
+
+static int
+by_first(const void *x, const void *y)
+{
+	const OwnedPlace *a = x;
+	const OwnedPlace *b = y;
+
+	return a->first != b->first ? a->first - b->first : a->place - b->place;
 }
 
 /*
@@ -167,29 +196,26 @@ same_owner(const GoyaTask *a, const GoyaTask *b)
 static void
 group_by_owner(GoyaBatch *b)
 {
+	OwnedPlace *places;
 	GoyaWork   *sorted;
-	bool	   *taken;
 	int			n = 1;
 
-	while (n < b->n_claims && same_owner(b->claimed[0].task, b->claimed[n].task))
+	while (n < b->n_claims && compare_owner(b->claimed[0].task, b->claimed[n].task) == 0)
 		n++;
 	if (n >= b->n_claims)
 		return;
-	sorted = MemoryContextAlloc(b->cxt, sizeof(GoyaWork) * b->n_claims);
-	taken = MemoryContextAllocZero(b->cxt, sizeof(bool) * b->n_claims);
-	n = 0;
+	places = palloc(sizeof(OwnedPlace) * b->n_claims);
 	for (int i = 0; i < b->n_claims; i++)
-	{
-		if (taken[i])
-			continue;
-		for (int k = i; k < b->n_claims; k++)
-			if (!taken[k] && same_owner(b->claimed[i].task, b->claimed[k].task))
-			{
-				sorted[n++] = b->claimed[k];
-				taken[k] = true;
-			}
-	}
+		places[i] = (OwnedPlace) {.task = b->claimed[i].task,.place = i};
+	qsort(places, b->n_claims, sizeof(OwnedPlace), by_owner);
+	for (int i = 0; i < b->n_claims; i++)
+		places[i].first = i > 0 && compare_owner(places[i - 1].task, places[i].task) == 0 ? places[i - 1].first : places[i].place;
+	qsort(places, b->n_claims, sizeof(OwnedPlace), by_first);
+	sorted = MemoryContextAlloc(b->cxt, sizeof(GoyaWork) * b->n_claims);
+	for (int i = 0; i < b->n_claims; i++)
+		sorted[i] = b->claimed[places[i].place];
 	b->claimed = sorted;
+	pfree(places);
 }
 
 /*

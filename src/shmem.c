@@ -150,9 +150,12 @@ goya_shmem_engine(Oid dboid, bool create)
 		result->latch = NULL;
 		result->failures = 0;
 		result->not_before = 0;
+		result->keep_off = 0;
 		result->detail[0] = '\0';
 		pg_atomic_write_u32(&result->wanted, GOYA_WAKE_ALL);
 		pg_atomic_write_u64(&result->queue_head, 0);
+		pg_atomic_write_u32(&result->alone, 0);
+		pg_atomic_write_u32(&result->suspects, 0);
 	}
 	LWLockRelease(goya_shared->lock);
 	return result;

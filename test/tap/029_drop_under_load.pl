@@ -231,6 +231,16 @@ timed("DROP DATABASE $database WITH (FORCE)");
 $seen = stop_load();
 is(join("\n", unexpected($seen)), '', 'clients saw only their end');
 ok(defined until_true(sub { $node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'goya%' AND datname <> 'goya'}) == 0 }, 10), 'no worker of a dropped database is left');
+
+# A database made right after one was dropped does not inherit that goya was to keep off it.
+$node->safe_psql('postgres', 'CREATE DATABASE goya_next');
+{
+	local $GoyaNode::DATABASE = 'goya_next';
+
+	$node->sql('CREATE EXTENSION goya');
+	$node->reached(q{SELECT state FROM goya.activity WHERE process = 'engine'}, 'running', 5, 'a new database has an engine at once');
+}
+timed('DROP DATABASE goya_next');
 unlike(log_since($node, 0), qr/PANIC|TRAP|was terminated by signal/, 'nothing crashed');
 $node->stop('fast');
 done_testing();

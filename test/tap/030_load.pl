@@ -77,7 +77,7 @@ sub buffers
 {
 	my ($pid) = @_;
 	my $before = $node->sql(q{SELECT pg_stat_get_blocks_fetched('goya_private.ready_rank_idx'::regclass) + pg_stat_get_blocks_fetched('goya_private.ready'::regclass)});
-	my $n = 50;
+	my $n = 150;				# a look at the whole queue now and then, by the engine, is to be small among them
 
 	ended($node, run_task($node, 'steps'), 'succeeded', 20, "task $_") foreach 1 .. 1;
 	for (1 .. $n) { my $id = run_task($node, 'steps'); $node->sql("SELECT status FROM goya.wait_for_task('$id', '20 s')"); }
