@@ -115,12 +115,23 @@ sub start_time
 
 # ---- what the dead had in hand ----
 
+# What keeps it from being taken up: rows left, and what every process is at.
+my $STANDSTILL = <<'SQL';
+SELECT concat_ws(E'\n', (SELECT string_agg(to_jsonb(e)::text, E'\n') FROM goya_private.engine e),
+    (SELECT 'calls of older engines: ' || string_agg(concat_ws(' ', r.task_id, r.node, r.epoch, r.updated_at), ', ') FROM (SELECT to_jsonb(n) ->> 'updated_at' AS updated_at, n.* FROM goya.node_runs n
+      WHERE n.status = 'running' AND n.epoch < (SELECT max(epoch) FROM goya_private.engine) LIMIT 5) r),
+    (SELECT 'queue: ' || string_agg(to_jsonb(q)::text, E'\n') FROM (SELECT q.* FROM hand h JOIN goya_private.ready q ON q.ctid = h.place AND q.xmin = h.version LIMIT 5) q),
+    (SELECT string_agg(concat_ws(' ', pid, backend_type, state, wait_event_type, wait_event, now() - backend_start, now() - xact_start, pg_blocking_pids(pid)::text, left(query, 80)), E'\n')
+      FROM pg_stat_activity WHERE pid <> pg_backend_pid()))
+SQL
+
 # reclaimed(CONNECTION, EPOCH, SECONDS): seconds until a new engine has started, no call of an older one counts as running, and the first rows of each
 # lane that are in the queue now have been taken, and how many that were; nothing when the connection broke, negative when it took too long.
 sub reclaimed
 {
 	my ($c, $epoch, $seconds) = @_;
 	my $start = time;
+	my $told;
 
 	my $made = $c->query(<<'SQL');
 CREATE TEMP TABLE IF NOT EXISTS hand (place tid, version xid);
@@ -139,6 +150,7 @@ SQL
 		return if !defined $done;
 		return (time - $start, $n) if $done eq 't';
 		return (-1, $n) if time - $start > $seconds;
+		note 'not taken up after 4 s: ' . ($c->value($STANDSTILL) // 'gone') if !$told && time - $start > 4 && ($told = 1);
 		sleep 0.02;
 	}
 }
