@@ -126,7 +126,8 @@ SELECT concat_ws(E'\n', (SELECT string_agg(to_jsonb(e)::text, E'\n') FROM goya_p
 SQL
 
 # reclaimed(CONNECTION, EPOCH, SECONDS): seconds until a new engine has started, no call of an older one counts as running, and the first rows of each
-# lane that are in the queue now have been taken, and how many that were; nothing when the connection broke, negative when it took too long.
+# lane that are in the queue now have been taken, and how many that were; nothing when the connection broke, negative when it took too long. Of the lane
+# that is worked off one by one only as many as there are executors: no more can have been in a dead one's hand.
 sub reclaimed
 {
 	my ($c, $epoch, $seconds) = @_;
@@ -136,7 +137,8 @@ sub reclaimed
 	my $made = $c->query(<<'SQL');
 CREATE TEMP TABLE IF NOT EXISTS hand (place tid, version xid);
 TRUNCATE hand;
-INSERT INTO hand SELECT q.ctid, q.xmin FROM generate_series(0, 3) l CROSS JOIN LATERAL (SELECT ctid, xmin FROM goya_private.ready WHERE lane = l ORDER BY lane, rank LIMIT 20) q
+INSERT INTO hand SELECT q.ctid, q.xmin FROM generate_series(0, 3) l CROSS JOIN LATERAL (SELECT ctid, xmin FROM goya_private.ready WHERE lane = l ORDER BY lane, rank
+    LIMIT CASE l WHEN 3 THEN current_setting('goya.max_executors')::integer + current_setting('goya.max_slow_nodes')::integer ELSE 20 END) q
 SQL
 	return if $made->{lost} || $made->{error};
 	my $n = $c->value(q{SELECT (SELECT count(*) FROM hand) + (SELECT count(*) FROM goya.node_runs WHERE status = 'running')}) // return;
