@@ -100,6 +100,20 @@ server_is_short(int code)
 	return code == ERRCODE_DISK_FULL || code == ERRCODE_TOO_MANY_CONNECTIONS || code == ERRCODE_IO_ERROR;
 }
 
+/* Did it fail though it ran as one that is convicted already? Then what is wrong is the writing of its failure. */
+static bool
+convicted_already(const GoyaAttempt *a)
+{
+	const GoyaBlame *c = &a->convict;
+
+	return c->valid && goya_uuid_equal(&c->task, &a->blame->task) && c->node == a->blame->node && c->item == a->blame->item &&
+		c->attempt == a->blame->attempt;
+}
+
+/*
+ * Whoever was convicted before and not met again is forgotten: another process may have its row, and its own conviction.  Were it kept, processes
+ * that each wait for a convict and claim another's would never get on.
+ */
 static void
 convict(GoyaAttempt *a, ErrorData *e)
 {
@@ -131,8 +145,11 @@ goya_attempt_failed(GoyaAttempt *a, int claimed, const char *doing)
 	a->nobodys = contended || (a->care != GOYA_CARE_OPTIMISTIC && server_is_short(e->sqlerrcode));
 	innocent = (interrupted(e->sqlerrcode) && a->faults < 5) || (contended ? a->faults < 1 : a->nobodys);
 	a->faults++;
-	if (!innocent && a->care == GOYA_CARE_SINGLE && a->blame->valid && !a->convict.valid && !(contended && a->faults <= CONTENDED_FAULTS))
+	if (!innocent && a->care == GOYA_CARE_SINGLE && a->blame->valid && !convicted_already(a) && !(contended && a->faults <= CONTENDED_FAULTS))
+	{
 		convict(a, e);
+		a->faults = 1;			/* that is getting on: no pause */
+	}
 	else if (!innocent && a->care == GOYA_CARE_SAVEPOINTS)
 	{
 		a->care = GOYA_CARE_SINGLE;

@@ -236,8 +236,13 @@ sub submission
 sub attempt
 {
 	my ($statements, $role) = @_;
-	my ($status, $out, $err) = $node->psql($GoyaNode::DATABASE, ($role ? "SET ROLE $role;\n" : '') . $statements, on_error_stop => 1, timeout => 60);
+	my ($status, $out, $err);
 
+	# psql that has lost its server may be gone before it has read all of them, and then writing to it throws.
+	return unless eval {
+		($status, $out, $err) = $node->psql($GoyaNode::DATABASE, ($role ? "SET ROLE $role;\n" : '') . $statements, on_error_stop => 1, timeout => 60);
+		1;
+	};
 	return $status == 0 ? $out // '' : undef;
 }
 

@@ -2,7 +2,8 @@
 #
 # A task fails while another of its nodes has run and not yet been recorded: what that node did is taken back; the task is undone and fails. (It used to
 # succeed, with its error and half undone.) A call that was lost with its engine fails when it is to be made again: the node run says why and
-# when. (Its row had neither.)
+# when. (Its row had neither.) Many tasks that cannot pay for their last node, and many executors: each fails, nobody waits for a node that another one
+# has. (Executors that had each found another's guilty node never ended any.)
 #
 # Decided: no sleeps: nodes wait for locks that this test holds, so that the failing one is first at the task's row and the other one behind it.
 use strict;
@@ -71,4 +72,27 @@ is($node->sql("SELECT status, error ->> 'message', finished_at IS NOT NULL FROM 
 	'failed|the url of node "call" is empty|t', 'its node run says why it failed, and when');
 is_sound($node, 'goya.check() is empty');
 $_->quit foreach ($bad, $good, $row);
+# ---- more nodes that cannot be written than executors ----
+
+my ($tasks, $paying) = (300, 40);
+$node->sql(<<'SQL');
+ALTER SYSTEM SET goya.max_executors = 6;
+SELECT pg_reload_conf();
+SELECT goya.set_price('dear', 1000);
+SQL
+create_workflow($node, 'dear', { nodes => [
+	{ key => 'free', kind => 'noop' },
+	{ key => 'dear', kind => 'sql', function => 'app.good', input => { node => 'dear' }, price => { name => 'dear', quantity => '{{ input.n }}', estimate => 1 } }],
+	edges => [{ from => 'free', to => 'dear' }] });
+$node->sql("SELECT goya.top_up(@{[ ($tasks + $paying) * 1000 ]}, 'dear', 'default')");
+$node->sql('TRUNCATE app.effects');
+$node->sql("SELECT count(*) FROM goya.run_many('dear', (SELECT jsonb_agg(jsonb_build_object('n', 2)) FROM generate_series(1, $tasks)))", role => 'studio');
+my $of_dear = "goya.tasks t JOIN goya.workflows w ON w.id = t.workflow_id AND w.name = 'dear'";
+$node->reached("SELECT count(*) FROM $of_dear WHERE finished_at IS NULL", 0, 60, 'tasks that cannot pay for their last node end, though there are more of them than executors');
+my ($paid, $unpaid) = split /\|/, $node->sql("SELECT count(*) FILTER (WHERE status = 'succeeded'), count(*) FILTER (WHERE status = 'failed' AND t.error ->> 'code' = 'PT402') FROM $of_dear");
+is($paid + $unpaid, $tasks, 'each has succeeded, or failed with PT402');
+cmp_ok($unpaid, '>', 100, "many could not pay: $unpaid");
+is($node->sql('SELECT count(*) FROM app.effects'), $paid, 'what was not paid for left nothing');
+is_sound($node);
+
 done_testing();
