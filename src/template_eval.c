@@ -17,7 +17,9 @@
 #include "miscadmin.h"
 #include "template_internal.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
 #include "utils/timeout.h"
 
 /* ---- dotted paths ---- */
@@ -169,17 +171,21 @@ eval_dotted(const GoyaDotted *d, GoyaScope *scope, JsonbValue *result)
 }
 
 /*
- * A short jsonpath can run for years and take all memory ($.**.**.**.**), and goya's workers work for everybody: there its time is limited.
- * A session has its own settings.  The error is not the one of a cancelled query, which would be tried again.
+ * A short jsonpath can run for years and take all memory ($.**.**.**.**), and goya's workers work for everybody: there its time is limited,
+ * and what it took meanwhile is given back at once, not when the batch of which it is one node of many is over.
+ * A session has its own settings.  The function gives a jsonb.  The error is not the one of a cancelled query, which would be tried again.
  */
 Datum
 goya_jsonpath_call(PGFunction function, FunctionCallInfo fcinfo, int limit_ms)
 {
 	MemoryContext caller = CurrentMemoryContext;
+	MemoryContext scratch;
 	Datum		result;
 
 	if (MyBackendType != B_BG_WORKER || get_timeout_active(STATEMENT_TIMEOUT))
 		return function(fcinfo);
+	scratch = AllocSetContextCreate(caller, "goya jsonpath", ALLOCSET_SMALL_SIZES);
+	MemoryContextSwitchTo(scratch);
 	enable_timeout_after(STATEMENT_TIMEOUT, limit_ms);
 	PG_TRY();
 	{
@@ -190,9 +196,10 @@ goya_jsonpath_call(PGFunction function, FunctionCallInfo fcinfo, int limit_ms)
 		bool		over = !get_timeout_active(STATEMENT_TIMEOUT) && geterrcode() == ERRCODE_QUERY_CANCELED;
 
 		disable_timeout(STATEMENT_TIMEOUT, false);
+		MemoryContextSwitchTo(caller);
+		MemoryContextDelete(scratch);	/* the error is in a context of its own */
 		if (!over)
 			PG_RE_THROW();
-		MemoryContextSwitchTo(caller);
 		FlushErrorState();
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
@@ -203,6 +210,10 @@ goya_jsonpath_call(PGFunction function, FunctionCallInfo fcinfo, int limit_ms)
 	disable_timeout(STATEMENT_TIMEOUT, true);
 	if (get_timeout_indicator(STATEMENT_TIMEOUT, true))
 		QueryCancelPending = false; /* it was over in the last moment */
+	MemoryContextSwitchTo(caller);
+	if (!fcinfo->isnull)
+		result = datumCopy(result, false, -1);
+	MemoryContextDelete(scratch);
 	return result;
 }
 
