@@ -25,6 +25,9 @@ typedef struct Walk
 	bool		failed;
 } Walk;
 
+/* Each .** multiplies what is found by the depth of the document: three of them make a gigabyte of a kilobyte. */
+#define MAX_DESCENTS 2
+
 /* Operands within operands: above what anybody writes, far below what the stack holds here and in jsonpath's executor. */
 #define MAX_NESTING 500
 
@@ -193,6 +196,7 @@ walk_chain(Walk *w, JsonPathItem *item)
 {
 	JsonPathItem current = *item;
 	JsonPathItem next;
+	int			descents = 0;
 
 	if (w->depth >= MAX_NESTING)
 	{
@@ -206,6 +210,12 @@ walk_chain(Walk *w, JsonPathItem *item)
 	do
 	{
 		walk_operands(w, &current);
+		if (current.type == jpiAny && ++descents == MAX_DESCENTS + 1)
+		{
+			w->site->report(w->site->arg, w->at, "bad_jsonpath", psprintf(".** may stand %d times in a path", MAX_DESCENTS),
+							pstrdup("Name the keys in between, or look into what is found with a filter: $.input.** ? (@.kind == \"x\")."));
+			w->failed = true;
+		}
 	} while (jspGetNext(&current, &next) && (current = next, true));
 	w->depth--;
 }

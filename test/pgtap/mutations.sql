@@ -142,13 +142,17 @@ SELECT isnt(pg_temp.schema_says('{"items": {"$ref": "#"}}', pg_temp.nested(5000)
 
 -- ---- time while running: a path that multiplies what it finds stops nobody else, neither in the engine nor in an executor ----
 
-SELECT pg_temp.start('endless ' || kind, definition::jsonb, (repeat('{"a": ', 60) || '1' || repeat('}', 60))::jsonb)
-FROM (VALUES ('url', '{"nodes": [{"key": "a", "kind": "http", "url": "http://127.0.0.1:1/{{ $.input.**.**.**.**.**.**.**.** }}"}]}'),
-             ('output', '{"nodes": [{"key": "a", "kind": "transform", "output": "{{ $.input.**.**.**.**.**.**.**.** }}"}]}'),
-             ('when', '{"nodes": [{"key": "a", "kind": "condition", "when": "exists($.input.**.**.**.**.**.**.**.** ? (@ == 2))"}]}')) v(kind, definition) \g /dev/null
+-- A filter in a filter, eight deep: each of them looks at all that is below.
+SELECT '? (' || string_agg('exists(@.** ? (', '') || '@ == 2' || repeat('))', 8) || ')' AS endless FROM generate_series(1, 8) \gset
+SELECT pg_temp.start('endless ' || kind, replace(definition, 'ENDLESS', :'endless')::jsonb, (repeat('{"a": ', 60) || '1' || repeat('}', 60))::jsonb)
+FROM (VALUES ('url', '{"nodes": [{"key": "a", "kind": "http", "url": "http://127.0.0.1:1/{{ $.input.** ENDLESS }}"}]}'),
+             ('output', '{"nodes": [{"key": "a", "kind": "transform", "output": "{{ $.input.** ENDLESS }}"}]}'),
+             ('when', '{"nodes": [{"key": "a", "kind": "condition", "when": "exists($.input.** ENDLESS)"}]}')) v(kind, definition) \g /dev/null
+SELECT is((SELECT string_agg(code, ' ') FROM goya.validate_workflow('{"nodes": [{"key": "a", "kind": "condition", "when": "exists($.input.**.a.**.b.**)"}]}')), 'bad_jsonpath',
+    'a path with three .** is refused: what it finds has no bounds');
 SELECT pg_temp.start('beside endless', '{"nodes": [{"key": "a", "kind": "http", "url": "http://127.0.0.1:1/"}]}');
 SELECT pg_temp.define('beside filter', '{"nodes": [{"key": "a", "kind": "noop"}]}');
-SELECT pg_temp.try($$SELECT goya.create_trigger('beside filter', 'endless', 'event', event => 'asset_new', filter => 'exists($.asset.metadata.**.**.**.**.**.**.**.** ? (@ == 2))')$$) \g /dev/null
+SELECT pg_temp.try(format($$SELECT goya.create_trigger('beside filter', 'endless', 'event', event => 'asset_new', filter => %L)$$, 'exists($.asset.metadata.** ' || :'endless' || ')')) \g /dev/null
 SELECT is(pg_temp.try($$SELECT goya.create_trigger('beside filter', 'plain', 'event', event => 'asset_new') IS NOT NULL$$), 'true', 'a trigger beside one with an endless filter');
 SELECT is(pg_temp.try($$SELECT goya.register_asset('file:///endless', 'video', metadata => (repeat('{"a": ', 60) || '1' || repeat('}', 60))::jsonb) IS NOT NULL$$), 'true', 'an event that both look at');
 SELECT is(pg_temp.until($$SELECT count(*)::text FROM goya.tasks t JOIN goya.workflows w ON w.id = t.workflow_id WHERE w.name = 'beside filter' AND t.status = 'succeeded'$$, '1', 20), '1',

@@ -371,8 +371,9 @@ is(as('eve', 'do', { query => q{SELECT repeat('x', 2000000000)} })->{code}, '540
 same_session('a stubborn node');
 
 # Settings of made-up names stay for ever, each costs memory: an executor with many of them leaves.
-is(as('eve', 'do', { do => [ q{SELECT count(set_config('eve.x' || i, 'x', false)) FROM generate_series(1, 1500) i} ] })->{status}, 'succeeded', '1,500 settings of made-up names');
-$node->reached("SELECT count(*) FROM pg_stat_activity WHERE pid = $pid", 0, 10, 'the executor leaves');
+my $many = as('eve', 'do', { do => [ q{SELECT count(set_config('eve.x' || i, 'x', false)) FROM generate_series(1, 1500) i} ] });
+is($many->{status}, 'succeeded', '1,500 settings of made-up names');
+$node->reached("SELECT count(*) FROM pg_stat_activity WHERE pid = $many->{pid}", 0, 10, 'the executor leaves');
 my $fresh = as('vic', 'inspect', {});
 is($fresh->{status}, 'succeeded', 'another comes');
 $pid = $fresh->{pid};
