@@ -86,7 +86,7 @@ packages:
 
 distclean:
 	rm -rf build
-	rm -f src/*.o src/*.bc goya.so goya--$(EXTVERSION).sql
+	rm -f src/*.o src/*.bc goya.so goya-guard goya--$(EXTVERSION).sql
 
 # Goals of both kinds in one command: the others get a make of their own.
 ifneq ($(filter-out $(OURS),$(MAKECMDGOALS)),)
@@ -107,7 +107,7 @@ PGFILEDESC = "goya - AI and media workflows inside PostgreSQL"
 
 PG_CPPFLAGS = -I$(libpq_srcdir)
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
-SHLIB_LINK = -lcurl -ljansson $(libpq)
+SHLIB_LINK = -lcurl -ljansson -lcrypto $(libpq)
 # The test build: processes can be made to fail at named points (src/crash_point.h).
 ifneq ($(filter 1,$(CRASH_POINTS)),)
 PG_CPPFLAGS += -DGOYA_CRASH_POINTS
@@ -124,13 +124,27 @@ override with_llvm = no
 REGRESS = $(sort $(patsubst test/sql/%.sql,%,$(wildcard test/sql/*.sql)))
 REGRESS_OPTS = --inputdir=test --load-extension=goya
 
-EXTRA_CLEAN = results output_iso regression.diffs regression.out tmp_check
+EXTRA_CLEAN = goya-guard results output_iso regression.diffs regression.out tmp_check
 
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
 
 ifneq ($(wildcard $(PGXS)),)
 include $(PGXS)
+
+# What runs programs of cli nodes: a program of its own, beside the library.
+GUARD_CFLAGS = -O2 -g -Wall -Wextra -D_GNU_SOURCE -D_FORTIFY_SOURCE=2 -fstack-protector-strong
+all: goya-guard
+goya-guard: src/guard/guard.c Makefile
+	$(CC) $(GUARD_CFLAGS) $(if $(filter true 1,$(CI) $(WERROR)),-Werror) -o $@ $<
+install: install-guard
+.PHONY: install-guard uninstall-guard
+install-guard: goya-guard
+	$(MKDIR_P) '$(DESTDIR)$(pkglibdir)'
+	$(INSTALL_PROGRAM) goya-guard '$(DESTDIR)$(pkglibdir)/goya-guard'
+uninstall: uninstall-guard
+uninstall-guard:
+	rm -f '$(DESTDIR)$(pkglibdir)/goya-guard'
 
 # PGXS follows no #include: a changed header rebuilds everything, which takes seconds.
 $(OBJS): $(wildcard src/*.h) Makefile
@@ -148,7 +162,7 @@ all install installcheck uninstall:
 	@echo 'Debian: `make packages` installs them; elsewhere name the pg_config of your server.' >&2
 	@exit 1
 clean:
-	rm -f src/*.o src/*.bc goya.so goya--$(EXTVERSION).sql
+	rm -f src/*.o src/*.bc goya.so goya-guard goya--$(EXTVERSION).sql
 endif
 
 endif

@@ -6,9 +6,13 @@ CREATE TABLE goya.operators (
     name        text NOT NULL CHECK (name ~ '^[A-Za-z][A-Za-z0-9_.-]{0,62}$'),
     category    text NOT NULL DEFAULT 'processing' CHECK (category IN ('analysis', 'processing', 'generation', 'utility')),
     kind        text NOT NULL DEFAULT 'operator' CHECK (kind IN ('operator', 'skill')),
+    type        text NOT NULL DEFAULT '',          -- the job it does, in the tenant's own words
+    origin      text NOT NULL DEFAULT 'custom' CHECK (origin IN ('builtin', 'custom', 'template', 'mcp', 'import')),
+    tags        text[] NOT NULL DEFAULT '{}',
     description text NOT NULL DEFAULT '',
-    status      text NOT NULL DEFAULT 'published' CHECK (status IN ('draft', 'testing', 'published', 'deprecated')),
+    status      text NOT NULL DEFAULT 'published' CHECK (status IN ('draft', 'testing', 'published', 'deprecated', 'archived')),  -- of the active version, else of the newest
     active_version integer,
+    former_versions integer[] NOT NULL DEFAULT '{}',   -- those active before, the last one last: where rolling back goes
     visibility  goya.visibility NOT NULL DEFAULT 'tenant',
     owner_role  name NOT NULL DEFAULT current_user,
     row_version integer NOT NULL DEFAULT 1,
@@ -22,20 +26,32 @@ CREATE TABLE goya.operator_versions (
     operator_id uuid NOT NULL REFERENCES goya.operators (id) ON DELETE CASCADE,
     version     integer NOT NULL,
     tenant_id   uuid NOT NULL,
-    mode        text NOT NULL CHECK (mode IN ('sql', 'http')),
-    config      jsonb NOT NULL,                    -- as the node of that kind: {"function": …} or {"method", "url", "headers", "body", "success", "output"}
+    mode        text NOT NULL CHECK (mode IN ('sql', 'http', 'ai_model', 'mcp', 'cli', 'worker')),
+    config      jsonb NOT NULL,                    -- as the node of that kind, without key and input: {"function": …}, {"method", "url", …}, {"model": …}
     input_schema  jsonb NOT NULL DEFAULT '{}',
     output_schema jsonb NOT NULL DEFAULT '{}',
     idempotent  boolean NOT NULL DEFAULT true,     -- may be called again when the outcome of a call is unknown
+    status      text NOT NULL DEFAULT 'published' CHECK (status IN ('draft', 'testing', 'published', 'deprecated', 'archived')),
     created_at  timestamptz NOT NULL DEFAULT now(),
+    published_at timestamptz,
     PRIMARY KEY (operator_id, version)
 );
 COMMENT ON TABLE goya.operator_versions IS 'Versions of operators; one is active, and a published workflow revision keeps the one it was published with.';
 
+-- By name: what an operator depends on may come later than it, but not later than its publishing.
+CREATE TABLE goya.operator_dependencies (
+    operator_id uuid NOT NULL REFERENCES goya.operators (id) ON DELETE CASCADE,
+    depends_on  text NOT NULL,                     -- name of an operator of the tenant
+    version     integer CHECK (version > 0),       -- this one, published; null: any published one
+    tenant_id   uuid NOT NULL,
+    PRIMARY KEY (operator_id, depends_on)
+);
+COMMENT ON TABLE goya.operator_dependencies IS 'Which operators an operator needs; without them none of its versions is published.';
+
 CREATE TABLE goya.workflows (
     id          uuid PRIMARY KEY DEFAULT goya.new_id(),
     tenant_id   uuid NOT NULL,
-    name        text NOT NULL CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9_. -]{0,126}$'),
+    name        text NOT NULL,
     description text NOT NULL DEFAULT '',
     tags        text[] NOT NULL DEFAULT '{}',
     enabled     boolean NOT NULL DEFAULT true,
@@ -47,9 +63,11 @@ CREATE TABLE goya.workflows (
     row_version integer NOT NULL DEFAULT 1,
     created_at  timestamptz NOT NULL DEFAULT now(),
     updated_at  timestamptz NOT NULL DEFAULT now(),
-    UNIQUE (tenant_id, name)
+    stands_for  text CHECK (stands_for IN ('trial', 'implementation')),     -- one node that runs an operator: goya's own, hidden from people
+    UNIQUE (tenant_id, name),
+    CHECK (CASE WHEN stands_for IS NULL THEN name ~ '^[A-Za-z0-9][A-Za-z0-9_. -]{0,126}$' ELSE name LIKE '~%' AND NOT enabled END)
 );
-COMMENT ON TABLE goya.workflows IS 'Workflows: a draft being edited and the active revision that run uses.';
+COMMENT ON TABLE goya.workflows IS 'Workflows: a draft being edited and the active revision that run uses. Those with stands_for are goya''s own: trials and implementations of operators.';
 
 CREATE TABLE goya.workflow_revisions (
     workflow_id uuid NOT NULL REFERENCES goya.workflows (id) ON DELETE CASCADE,

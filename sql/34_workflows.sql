@@ -20,7 +20,8 @@ BEGIN
         PERFORM FROM goya.workflows x WHERE x.tenant_id = tenant AND x.name = find_workflow.name FOR UPDATE;
     END IF;
     SELECT x.* INTO w FROM goya.workflows x
-    WHERE x.tenant_id = tenant AND x.name = find_workflow.name AND goya_private.may_see(x.visibility, x.owner_role, x.visible_roles);
+    WHERE x.tenant_id = tenant AND x.name = find_workflow.name AND x.stands_for IS NULL
+      AND goya_private.may_see(x.visibility, x.owner_role, x.visible_roles);
     IF NOT FOUND THEN
         PERFORM goya_private.not_found('workflow', find_workflow.name, 'SELECT name FROM goya.workflows lists them.');
     END IF;
@@ -45,12 +46,47 @@ BEGIN
 END;
 $$;
 
--- A node with its operator replaced by the version it names, or the active one; bodies of maps and compensations too.
-CREATE FUNCTION goya_private.resolve_node(tenant_id uuid, node jsonb) RETURNS jsonb
+-- A node of kind ai_model with what its model says when the workflow is published: the price, unless it has one, and the profile it asks for.
+CREATE FUNCTION goya_private.complete_model_node(tenant_id uuid, node jsonb) RETURNS jsonb
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
+    m       goya.models;
+    profile jsonb;
+    done    jsonb := complete_model_node.node;
+BEGIN
+    IF done ->> 'kind' IS DISTINCT FROM 'ai_model' THEN
+        RETURN done;
+    END IF;
+    SELECT x.* INTO m FROM goya.models x
+    WHERE x.name = done ->> 'model' AND (x.tenant_id = complete_model_node.tenant_id OR x.visibility = 'public')
+    ORDER BY x.tenant_id = complete_model_node.tenant_id DESC, x.id LIMIT 1;
+    IF NOT FOUND THEN
+        RETURN done;                               -- a template, or a model that is still to come
+    END IF;
+    IF m.price IS NOT NULL AND NOT done ? 'price' THEN
+        done := done || jsonb_build_object('price', m.price);
+    END IF;
+    IF jsonb_typeof(done -> 'parameters') = 'object' AND done -> 'parameters' ? 'profile' THEN
+        SELECT p.parameters INTO profile FROM goya.model_profiles p
+        WHERE p.tenant_id = m.tenant_id AND p.model = m.name AND p.name = done #>> '{parameters,profile}';
+        IF NOT FOUND THEN
+            PERFORM goya_private.not_found('profile', m.name || ':' || (done #>> '{parameters,profile}'), 'SELECT model, name FROM goya.model_profiles lists them.');
+        END IF;
+        done := jsonb_set(done, '{parameters}', profile || ((done -> 'parameters') - 'profile'));
+    END IF;
+    RETURN done;
+END;
+$$;
+
+-- A node as the engine takes it: operators replaced by the version they name, or the active one; algorithms by their candidates; kinds of the tenant's own by a call of their
+-- function; bodies of maps and compensations too.
+CREATE FUNCTION goya_private.resolve_node(tenant_id uuid, node jsonb) RETURNS jsonb
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
     pinned goya.operator_versions;
+    custom goya.node_kinds;
     done   jsonb := resolve_node.node;
     part   text;
 BEGIN
@@ -67,9 +103,24 @@ BEGIN
             PERFORM goya_private.not_found('operator', (done ->> 'operator') || coalesce('@' || (done ->> 'version'), ''),
                                            'SELECT name, active_version FROM goya.operators lists them.');
         END IF;
-        done := jsonb_build_object('idempotent', pinned.idempotent) || pinned.config || done
-            || jsonb_build_object('kind', pinned.mode, 'version', pinned.version, 'input_schema', pinned.input_schema,
-                                  'output_schema', pinned.output_schema);
+        done := goya_private.pin_operator(done, pinned);
+    ELSIF done ->> 'kind' = 'algorithm' THEN
+        done := goya_private.resolve_algorithm(resolve_node.tenant_id, done);
+    ELSE
+        SELECT k.* INTO custom FROM goya.node_kinds k WHERE k.tenant_id = resolve_node.tenant_id AND k.name = done ->> 'kind';
+        IF FOUND THEN
+            -- Its schema is checked with the real values when it runs; not one that refers to places in itself, which are elsewhere then.
+            done := (SELECT coalesce(jsonb_object_agg(f.key, f.value) FILTER (WHERE f.key = ANY (goya_private.common_fields())), '{}')
+                        || jsonb_build_object('kind', 'sql', 'function', custom.function,
+                               'config', coalesce(jsonb_object_agg(f.key, f.value) FILTER (WHERE f.key <> ALL (goya_private.common_fields())), '{}'))
+                     FROM jsonb_each(done) f)
+                || CASE WHEN custom.schema = '{}' OR custom.schema::text LIKE '%"$ref"%' THEN '{}'
+                        ELSE jsonb_build_object('input_schema', jsonb_build_object('properties', jsonb_build_object('config', custom.schema))) END;
+        END IF;
+    END IF;
+    done := goya_private.complete_model_node(resolve_node.tenant_id, done);
+    IF done ->> 'kind' = 'agent' THEN
+        done := goya_private.resolve_agent(resolve_node.tenant_id, done);
     END IF;
     FOREACH part IN ARRAY ARRAY['node', 'compensate'] LOOP
         IF done ? part THEN
@@ -80,9 +131,11 @@ BEGIN
 END;
 $$;
 
+-- Most definitions have nothing to resolve, and are what they were.
 CREATE FUNCTION goya_private.resolve_definition(tenant_id uuid, definition jsonb) RETURNS jsonb
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT CASE WHEN jsonb_path_exists(resolve_definition.definition, '$.nodes[*].** ? (@.kind == "operator")')
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE WHEN EXISTS (SELECT FROM jsonb_path_query(resolve_definition.definition, '$.nodes[*].**.kind') k
+                             WHERE k #>> '{}' <> ALL ('{noop,transform,condition,switch,map,sleep,wait,approval,workflow,sql,http,mcp,cli,worker}'))
         THEN resolve_definition.definition || jsonb_build_object('nodes',
             (SELECT jsonb_agg(goya_private.resolve_node(resolve_definition.tenant_id, n.node) ORDER BY n.ordinal)
              FROM jsonb_array_elements(resolve_definition.definition -> 'nodes') WITH ORDINALITY AS n (node, ordinal)))
@@ -102,7 +155,7 @@ BEGIN
             HINT = 'goya.save_draft saves one.';
     END IF;
     PERFORM goya_private.refuse_errors(format('workflow "%s"', w.name), w.draft);
-    done := goya_private.resolve_definition(w.tenant_id, w.draft);
+    done := goya_private.bundle_definition(w.tenant_id, goya_private.resolve_definition(w.tenant_id, w.draft));
     -- A node and its operator are each right but may not be so together.
     IF done <> w.draft THEN
         PERFORM goya_private.refuse_errors(format('workflow "%s" with its operators', w.name), done);

@@ -8,11 +8,14 @@ COMMENT ON FUNCTION goya.validate_workflow(jsonb) IS
 severity is error or warning; code is a stable word; path is a JSON pointer into the definition.';
 
 CREATE FUNCTION goya.check_schema(schema jsonb, instance jsonb, max_errors integer DEFAULT 100,
-    OUT path text, OUT keyword text, OUT message text, OUT hint text) RETURNS SETOF record
-    LANGUAGE c IMMUTABLE AS 'MODULE_PATHNAME', 'goya_schema_check_sql';
+    OUT path text, OUT keyword text, OUT message text, OUT hint text, OUT schema_path text) RETURNS SETOF record
+    LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'goya_schema_check_sql';
 COMMENT ON FUNCTION goya.check_schema(jsonb, jsonb, integer) IS
 'Lists where a value breaks a JSON Schema (draft 7, core of 2020-12); no row: it is valid.
-path is a JSON pointer into the value. Errors: 22023 when the schema itself is wrong.';
+path is a JSON pointer into the value, keyword the one that is broken and schema_path its place in the schema; message says what is wrong, hint what to do.
+"$schema" chooses the dialect; without it a schema is draft 7 unless it has a newer keyword such as $defs. $ref reaches the schema itself, the metaschemas
+and what goya.register_schema has registered, never the network. Errors: 22023 when the schema itself is wrong or refers to what is not known.
+Example: SELECT path, message, hint FROM goya.check_schema(''{"properties": {"fps": {"type": "integer"}}}'', ''{"fps": "25"}'');';
 
 -- Everything that starts a task goes through here, with an identity that was decided before. Returns the task's id.
 -- asset_id, idempotency_key, parent… may be null. id: what the task is to be called, null: a new one.

@@ -101,10 +101,14 @@ BEGIN
     GET DIAGNOSTICS open_runs = ROW_COUNT;
     UPDATE goya.approvals a SET status = 'cancelled', decided_at = ended
     WHERE a.task_id = cancel_open_runs.task_id AND a.status = 'pending';
+    PERFORM goya_private.cancel_sessions(cancel_open_runs.task_id);
     DELETE FROM goya_private.joins j WHERE j.task_id = cancel_open_runs.task_id;
     DELETE FROM goya_private.maps m WHERE m.task_id = cancel_open_runs.task_id;
     DELETE FROM goya_private.parked p WHERE p.task_id = cancel_open_runs.task_id;
     DELETE FROM goya_private.signals s WHERE s.task_id = cancel_open_runs.task_id AND s.consumed_by IS NULL;
+    -- A row that a worker has locked stays: the next claim takes it away.
+    DELETE FROM goya_private.work w
+    WHERE w.ctid = ANY (ARRAY(SELECT x.ctid FROM goya_private.work x WHERE x.task_id = cancel_open_runs.task_id FOR UPDATE SKIP LOCKED));
     INSERT INTO goya_private.cancel_requests (task_id, reason, requested_by)
     SELECT c.id, format('parent task %s has ended', cancel_open_runs.task_id), 'goya'
     FROM goya.tasks c

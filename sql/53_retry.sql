@@ -86,7 +86,7 @@ BEGIN
     LOOP
         IF target.edges = target.fired + target.dead OR (target.join_any AND target.fired > 0) THEN
             PERFORM goya_private.enqueue(new_task_id, old_task.tenant_id, old_task.priority, target.node, 0, 1, 0,
-                                         CASE target.kind WHEN 'http' THEN 1 ELSE 0 END);
+                                         CASE WHEN target.kind IN ('http', 'ai_model', 'mcp', 'cli') THEN 1 ELSE 0 END);
             started := started + 1;
         END IF;
         -- A complete join has no row; join any that has begun keeps one until its last edge, so that it begins once.

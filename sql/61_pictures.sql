@@ -49,6 +49,9 @@ CREATE FUNCTION goya_private.describe_node(node jsonb) RETURNS text
         WHEN node ->> 'kind' = 'map' THEN 'each of ' || coalesce(node ->> 'over', '?') || ': '
             || coalesce(node -> 'node' ->> 'operator', node -> 'node' ->> 'function', node -> 'node' ->> 'workflow', node -> 'node' ->> 'kind',
                         node ->> 'workflow', '')
+        WHEN node ->> 'kind' = 'agent' THEN (node ->> 'model') || coalesce(' with ' || (
+            SELECT string_agg(coalesce(t ->> 'operator', t ->> 'name', t #>> '{}'), ', ')
+            FROM jsonb_array_elements(CASE jsonb_typeof(node -> 'tools') WHEN 'array' THEN node -> 'tools' ELSE '[]' END) t), '')
         WHEN node ->> 'kind' = 'wait' THEN 'signal ' || (node ->> 'signal')
         WHEN node ->> 'kind' = 'approval' THEN coalesce(node ->> 'message', 'a decision')
         WHEN node ->> 'kind' = 'sleep' THEN coalesce('for ' || (node ->> 'duration'), 'until ' || (node ->> 'until'))
@@ -163,10 +166,15 @@ CREATE FUNCTION goya_private.picture_states(task goya.tasks, definition jsonb, O
             FROM (SELECT DISTINCT ON (r.node, r.item) r.* FROM runs r
                   WHERE r.node IN (SELECT coalesce(n.node -> 'node' ->> 'key', n.key || '.item') FROM n WHERE n.kind = 'map')
                   ORDER BY r.node, r.item, r.attempt DESC) i
-            GROUP BY i.node)
+            GROUP BY i.node
+            UNION ALL
+            SELECT n.key, count(*), count(*) FILTER (WHERE i.status = 'succeeded'), count(*) FILTER (WHERE i.status = 'failed')
+            FROM n JOIN (SELECT DISTINCT ON (r.node, r.item) r.* FROM runs r ORDER BY r.node, r.item, r.attempt DESC) i ON starts_with(i.node, n.key || '.')
+            WHERE n.kind = 'agent' GROUP BY n.key)
         SELECT n.place,
                coalesce(l.status::text, CASE WHEN i.seen > 0 THEN 'running' WHEN goya_private.is_terminal((task).status) THEN 'not run' ELSE 'pending' END),
-               CASE WHEN i.seen > 0 THEN format('%s of %s', i.succeeded, i.seen)
+               CASE WHEN n.kind = 'agent' AND i.seen > 0 THEN format('%s calls', i.seen)
+                    WHEN i.seen > 0 THEN format('%s of %s', i.succeeded, i.seen)
                     ELSE concat_ws(' · ', CASE WHEN l.attempt > 1 THEN format('try %s', l.attempt) END,
                                    goya_private.format_ms(goya_private.elapsed_ms(l.started_at, l.finished_at))) END,
                concat_ws(E'\n', n.key || ' (' || n.kind || ')', nullif(n.calls, ''), coalesce(l.status::text, 'no run yet'),
@@ -174,7 +182,7 @@ CREATE FUNCTION goya_private.picture_states(task goya.tasks, definition jsonb, O
                    concat_ws(', ', goya_private.iso_time(l.started_at), goya_private.format_ms(goya_private.elapsed_ms(l.started_at, l.finished_at))),
                    l.error ->> 'code' || ' ' || (l.error ->> 'message'), l.message)
         FROM n LEFT JOIN latest l ON l.node = n.key
-        LEFT JOIN items i ON n.kind = 'map' AND i.node = coalesce(n.node -> 'node' ->> 'key', n.key || '.item');
+        LEFT JOIN items i ON i.node = CASE n.kind WHEN 'map' THEN coalesce(n.node -> 'node' ->> 'key', n.key || '.item') WHEN 'agent' THEN n.key END;
     END;
 
 -- ---- text ----

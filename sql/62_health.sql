@@ -109,7 +109,7 @@ BEGIN
             format('Role "%s" is a superuser or bypasses row-level security; such roles may not run tasks.', task.run_as),
             'Run it as another role, or set goya.allow_superuser_tasks.'),
         (task.status = 'pending' AND task.run_at > clock_timestamp(), 'not due yet', format('run_at is %s.', task.run_at), NULL),
-        (EXISTS (SELECT FROM goya.workflows w WHERE w.id = task.workflow_id AND NOT w.enabled), 'workflow disabled',
+        (EXISTS (SELECT FROM goya.workflows w WHERE w.id = task.workflow_id AND NOT w.enabled AND w.stands_for IS NULL), 'workflow disabled',
             'No new task of it starts; this one goes on.', NULL),
         (definition IS NULL, 'revision deleted', 'Its workflow was deleted: it cannot go on.', format('SELECT goya.cancel(%L);', task.id))
         ) f(holds, finding, detail, hint) WHERE f.holds;

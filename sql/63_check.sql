@@ -19,8 +19,10 @@
 --   queue   queue_row queued_twice queued_again retry_lost call_lost wait_lost signal_lost signal_taken approval_lost
 --           node_lost join_count map_count
 --   runs    run_without_task run_node run_row run_attempt done_twice done_count task_incomplete run_too_early compensation_run seq_twice seq_high epoch_ahead
---   rest    row_without_task tenant_missing completion_told event_twice event_row event_queue slot_row revision_row operator_row trigger_row
+--   rest    row_without_task tenant_missing completion_told event_twice event_row event_queue slot_row revision_row trigger_row
 --           context_version context_state artifact_row asset_row
+--   capabilities  operator_row operator_dependency algorithm_row implementation_row evaluation_row model_row profile_row prompt_row stand_in_row
+--   agents  agent_session agent_count tool_call_row tool_not_allowed
 --   money   wallet_total wallet_frozen wallet_negative ledger_missing ledger_order ledger_last entry_row entry_orphan reference_twice reference_lost
 --           hold_row hold_usage hold_posted hold_entries hold_capture hold_open hold_limit hold_currency refund_excess usage_row usage_unpaid
 --           usage_without_run charged_twice node_cost not_charged usage_price price_row
@@ -36,6 +38,8 @@ BEGIN
             UNION ALL SELECT * FROM goya_private.check_queue()
             UNION ALL SELECT * FROM goya_private.check_runs()
             UNION ALL SELECT * FROM goya_private.check_rest()
+            UNION ALL SELECT * FROM goya_private.check_agents()
+            UNION ALL SELECT * FROM goya_private.check_capabilities()
             UNION ALL SELECT * FROM goya_private.check_money()
             UNION ALL SELECT * FROM goya_private.check_usage()
             UNION ALL SELECT * FROM goya_private.check_charges()) c
@@ -71,9 +75,10 @@ BEGIN
                         WHEN p.key = s.key || '.compensate' AND jsonb_typeof(s.spec -> 'compensate') = 'object' THEN 'undo' ELSE 'body' END AS part
             FROM goya_private.plan_nodes(resolved) p JOIN specs s ON s.node = coalesce(p.owner, p.node)),
         own AS (SELECT p.*, CASE p.part WHEN 'listed' THEN p.owner_spec WHEN 'undo' THEN p.owner_spec -> 'compensate'
-                                        ELSE coalesce(p.owner_spec -> 'node', '{}') END AS spec FROM parts p)
+                                        ELSE coalesce(CASE p.owner_spec ->> 'kind' WHEN 'agent' THEN goya_private.agent_part(p.owner_spec, substr(p.key, length(p.owner_key) + 2))
+                                                                                   ELSE p.owner_spec -> 'node' END, '{}') END AS spec FROM parts p)
         SELECT o.node, o.key, o.kind, o.part, CASE WHEN o.part <> 'listed' THEN o.owner_key END, coalesce(a.edges, 0), coalesce(o.spec ->> 'join', 'all') = 'any',
-               h.source IS NOT NULL, coalesce(jsonb_typeof(o.spec -> 'price'), 'null') <> 'null',
+               h.source IS NOT NULL, coalesce(jsonb_typeof(o.spec -> 'price'), 'null') <> 'null' AND o.kind <> 'agent',
                o.kind = 'sleep' OR (o.kind IN ('wait', 'approval', 'workflow') AND coalesce(jsonb_typeof(o.spec -> 'timeout'), 'null') <> 'null'),
                o.spec ->> 'signal'
         FROM own o LEFT JOIN arriving a ON o.part = 'listed' AND a.target = o.key LEFT JOIN handled h ON o.part = 'listed' AND h.source = o.key;

@@ -37,9 +37,13 @@ CREATE FUNCTION goya_private.check_rest(OUT code text, OUT subject text, OUT det
             UNION ALL SELECT 'goya_private.maps', x.task_id, NULL FROM goya_private.maps x
             UNION ALL SELECT 'goya_private.signals', x.task_id, NULL FROM goya_private.signals x
             UNION ALL SELECT 'goya_private.cancel_requests', x.task_id, NULL FROM goya_private.cancel_requests x
+            UNION ALL SELECT 'goya_private.work', x.task_id, x.tenant_id FROM goya_private.work x
             UNION ALL SELECT 'goya_private.task_log', x.task_id, x.tenant_id FROM goya_private.task_log x
             UNION ALL SELECT 'goya.approvals', x.task_id, x.tenant_id FROM goya.approvals x
             UNION ALL SELECT 'goya.artifacts', x.task_id, x.tenant_id FROM goya.artifacts x
+            UNION ALL SELECT 'goya.agent_sessions', x.task_id, x.tenant_id FROM goya.agent_sessions x
+            UNION ALL SELECT 'goya.agent_messages', x.task_id, x.tenant_id FROM goya.agent_messages x
+            UNION ALL SELECT 'goya.tool_calls', x.task_id, x.tenant_id FROM goya.tool_calls x
             UNION ALL SELECT 'goya.task_contexts', x.task_id, x.tenant_id FROM goya.task_contexts x
             UNION ALL SELECT 'goya.context_patches', x.task_id, x.tenant_id FROM goya.context_patches x
             UNION ALL SELECT 'goya.context_snapshots', x.task_id, x.tenant_id FROM goya.context_snapshots x
@@ -52,6 +56,14 @@ CREATE FUNCTION goya_private.check_rest(OUT code text, OUT subject text, OUT det
             UNION ALL SELECT 'goya_private.event_queue', x.tenant_id FROM goya_private.event_queue x GROUP BY x.tenant_id
             UNION ALL SELECT 'goya.workflows', x.tenant_id FROM goya.workflows x GROUP BY x.tenant_id
             UNION ALL SELECT 'goya.operators', x.tenant_id FROM goya.operators x GROUP BY x.tenant_id
+            UNION ALL SELECT 'goya.tool_policies', x.tenant_id FROM goya.tool_policies x GROUP BY x.tenant_id
+            UNION ALL SELECT 'goya.node_kinds', x.tenant_id FROM goya.node_kinds x GROUP BY x.tenant_id
+            UNION ALL SELECT 'goya.algorithms', x.tenant_id FROM goya.algorithms x GROUP BY x.tenant_id
+            UNION ALL SELECT 'goya.models', x.tenant_id FROM goya.models x GROUP BY x.tenant_id
+            UNION ALL SELECT 'goya.prompts', x.tenant_id FROM goya.prompts x GROUP BY x.tenant_id
+            UNION ALL SELECT 'goya.schemas', x.tenant_id FROM goya.schemas x GROUP BY x.tenant_id
+            UNION ALL SELECT 'goya.secrets', x.tenant_id FROM goya.secrets x GROUP BY x.tenant_id
+            UNION ALL SELECT 'goya_private.tenant_keys', x.tenant_id FROM goya_private.tenant_keys x GROUP BY x.tenant_id
             UNION ALL SELECT 'goya.wallets', x.tenant_id FROM goya.wallets x
             UNION ALL SELECT 'goya.wallet_entries', x.tenant_id FROM goya.wallet_entries x GROUP BY x.tenant_id
             UNION ALL SELECT 'goya.holds', x.tenant_id FROM goya.holds x GROUP BY x.tenant_id
@@ -77,6 +89,12 @@ CREATE FUNCTION goya_private.check_rest(OUT code text, OUT subject text, OUT det
                                                                      CASE WHEN d.subject <> d.task_id::text THEN ', of another subject' END)
         FROM tasks t FULL JOIN told d ON d.task_id = t.id
         WHERE t.id IS NOT NULL AND (coalesce(d.events, 0) <> t.ended::integer OR d.subject <> d.task_id::text)
+        UNION ALL
+        SELECT 'secret_row', coalesce(s.tenant_id, v.tenant_id)::text, format('Secret "%s" %s.', coalesce(s.name, v.name),
+               CASE WHEN v.name IS NULL THEN 'has no value' WHEN s.name IS NULL THEN 'is not there, and its value is'
+                    ELSE format('is sealed with key "%s", not "%s"', goya_private.sealed_with(v.sealed), s.key_id) END)
+        FROM goya.secrets s FULL JOIN goya_private.secret_values v ON v.tenant_id = s.tenant_id AND v.name = s.name
+        WHERE s.name IS NULL OR v.name IS NULL OR goya_private.sealed_with(v.sealed) IS DISTINCT FROM s.key_id
         UNION ALL
         SELECT 'event_twice', e.subject_id::text, format('The asset was published as new %s times.', count(*))
         FROM goya.events e WHERE e.type = 'asset_new' GROUP BY e.subject_id HAVING count(*) > 1
@@ -108,13 +126,6 @@ CREATE FUNCTION goya_private.check_rest(OUT code text, OUT subject text, OUT det
                    GROUP BY v.workflow_id) r ON r.workflow_id = w.id
         WHERE (w.revision IS NOT NULL AND coalesce(r.active, 0) <> 1) OR r.newest <> r.revisions OR (r.newest IS NOT NULL AND w.revision IS NULL)
            OR r.foreign_rows > 0 OR r.broken > 0
-        UNION ALL
-        SELECT 'operator_row', o.id::text, format('It has %s versions up to %s, %s of another tenant; version %s is active.', v.versions, v.newest, v.foreign_rows, o.active_version)
-        FROM goya.operators o
-        LEFT JOIN (SELECT y.operator_id, count(*) AS versions, max(y.version) AS newest, count(*) FILTER (WHERE y.tenant_id <> x.tenant_id) AS foreign_rows,
-                          count(*) FILTER (WHERE y.version = x.active_version) AS active
-                   FROM goya.operator_versions y JOIN goya.operators x ON x.id = y.operator_id GROUP BY y.operator_id) v ON v.operator_id = o.id
-        WHERE v.newest <> v.versions OR v.foreign_rows > 0 OR (o.active_version IS NOT NULL AND coalesce(v.active, 0) <> 1)
         UNION ALL
         SELECT 'trigger_row', g.id::text, concat_ws(' ',
                    CASE WHEN g.tenant_id <> w.tenant_id THEN 'Its workflow is of another tenant.' END,

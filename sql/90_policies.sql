@@ -29,13 +29,17 @@ DECLARE
                                       OR created_by = (SELECT goya.current_end_user()))$v$;
     rules constant jsonb := jsonb_build_object(
         'tenants', 'id = (SELECT goya.current_tenant())',
-        'members', own, 'triggers', own, 'tasks', own, 'node_runs', own, 'artifacts', own, 'approvals', own, 'events', own,
-        'task_contexts', own, 'context_patches', own, 'context_snapshots', own,
+        'members', own, 'triggers', own, 'tasks', own, 'node_runs', own, 'artifacts', own, 'agent_sessions', own, 'agent_messages', own, 'tool_calls', own, 'tool_policies', own, 'approvals', own, 'events', own,
+        'secrets', own, 'task_contexts', own, 'context_patches', own, 'context_snapshots', own,
+        'mcp_servers', own, 'mcp_tools', own, 'mcp_calls', own,
         'wallets', own, 'wallet_entries', own, 'holds', own, 'usage_records', own,
-        'prices', own || ' OR tenant_id IS NULL',
-        'assets', format(visible, end_user, shared), 'workflows', format(visible, '', shared), 'operators', format(visible, '', ''),
+        'prices', own || ' OR tenant_id IS NULL', 'operator_templates', own || ' OR tenant_id IS NULL',
+        'node_kinds', own, 'algorithms', own, 'algorithm_versions', own, 'algorithm_implementations', own, 'algorithm_evaluations', own, 'prompts', own,
+        'models', format(visible, '', ''), 'model_profiles', own || ' AND EXISTS (SELECT FROM goya.models m WHERE m.tenant_id = model_profiles.tenant_id AND m.name = model)', 'egress_rules', own || ' OR tenant_id IS NULL',
+        'assets', format(visible, end_user, shared), 'workflows', format(visible, '', shared), 'operators', format(visible, '', ''), 'schemas', own,
         -- Parents decide: their policy applies to the sub-select.
         'workflow_revisions', own || ' AND EXISTS (SELECT FROM goya.workflows w WHERE w.id = workflow_id)',
+        'operator_dependencies', own || ' AND EXISTS (SELECT FROM goya.operators o WHERE o.id = operator_id)',
         'operator_versions', own || ' AND EXISTS (SELECT FROM goya.operators o WHERE o.id = operator_id)');
     relation record;
 BEGIN

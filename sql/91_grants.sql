@@ -63,21 +63,31 @@ DO $$
 DECLARE
     -- Views are listed so that a new one is looked at: it must run as its reader.
     views constant text[] := ARRAY[
-        'activity', 'asset_tags', 'bill_details', 'stuck_tasks', 'task_events', 'task_summary', 'wallet_summary', 'workflow_statistics'];
+        'activity', 'asset_tags', 'bill_details', 'stuck_tasks', 'task_events', 'task_summary', 'wallet_summary', 'workflow_statistics',
+        'model_prices', 'operator_moves'];
     -- Who may call what. Functions that change something are nobody's before they are in "user" or "admin".
     readers constant text[] := ARRAY[
-        'check_schema', 'context_at', 'current_caller', 'current_end_user', 'current_tenant', 'derivation_tree', 'diagnose',
-        'diff_workflow', 'explain_workflow', 'export_workflow', 'graph', 'is_admin', 'new_id', 'quote', 'search_assets', 'task_context', 'task_events_since',
-        'task_svg', 'tasks_of_trace', 'timeline', 'validate_workflow', 'wait_for_task'];
+        'list_programs', 'list_work', 'check_schema', 'context_at', 'current_caller', 'current_end_user', 'current_tenant', 'derivation_tree', 'diagnose',
+        'search_mcp_tools',
+        'diff_workflow', 'explain_tool_policy', 'explain_workflow', 'export_workflow', 'graph', 'is_admin', 'new_id', 'quote', 'search_assets', 'task_context', 'task_events_since',
+        'task_svg', 'tasks_of_trace', 'timeline', 'validate_workflow', 'wait_for_task',
+        'choose_implementation', 'get_prompt', 'redact_pii', 'read_stream'];
     users constant text[] := ARRAY[
+        'create_mcp_server', 'drop_mcp_server', 'install_mcp_tool', 'sync_mcp_server', 'update_mcp_server',
+        'wait_for_work', 'heartbeat', 'fail_work', 'complete_work', 'claim_work', 'allow_egress', 'callback', 'deny_egress', 'drop_egress_rule',
         'activate_operator_version', 'add_operator_version', 'approve', 'cancel', 'capture', 'create_operator', 'create_trigger',
-        'create_workflow', 'delete_workflow', 'disable_trigger', 'disable_workflow', 'drop_trigger', 'enable_trigger', 'enable_workflow', 'finish_asset', 'hold', 'patch_context', 'pause', 'publish_workflow',
-        'refund', 'register_asset', 'release', 'report_progress', 'resume', 'retry', 'rollback_workflow', 'run', 'run_many', 'save_draft',
-        'set_artifact_maturity', 'signal', 'update_artifact'];
+        'create_workflow', 'delete_workflow', 'disable_trigger', 'disable_workflow', 'drop_schema', 'drop_trigger', 'enable_trigger', 'enable_workflow', 'finish_asset', 'hold', 'patch_context', 'pause', 'publish_workflow',
+        'refund', 'register_asset', 'register_schema', 'release', 'report_progress', 'resume', 'retry', 'rollback_workflow', 'run', 'run_many', 'save_draft',
+        'drop_tool_policy', 'set_tool_policy', 'stop_agent', 'set_artifact_maturity', 'signal', 'update_artifact',
+        'activate_algorithm_version', 'add_algorithm_version', 'add_implementation', 'create_algorithm', 'create_model', 'create_node_kind',
+        'drop_implementation', 'drop_model', 'drop_model_profile', 'drop_node_kind', 'drop_prompt', 'install_template', 'publish_operator',
+        'record_evaluation', 'rollback_operator', 'set_model_profile', 'set_model_status', 'set_operator_dependencies', 'set_operator_status',
+        'set_prompt', 'test_model', 'test_operator', 'test_result', 'update_model', 'delete_secret', 'set_secret', 'hash_pii'];
     admins constant text[] := ARRAY[
-        'adopt_copy',
+        'drop_program', 'create_program', 'allow_program', 'adopt_copy',
         'activate_tenant', 'add_member', 'check', 'create_tenant', 'grant_credit', 'health', 'register_authenticator', 'remove_member', 'set_price',
-        'suspend_tenant', 'top_up', 'unregister_authenticator'];
+        'suspend_tenant', 'top_up', 'unregister_authenticator',
+        'create_operator_template', 'drop_operator_template', 'list_master_keys', 'reseal_secrets'];
     -- Internals that a view, a default or a policy runs as its reader; none of them says anything a reader may not know.
     internals constant text[] := ARRAY['brief_error', 'caller_is_reader', 'in_task', 'find_stuck_tasks', 'iso_time', 'visible_activity'];
     admin_internals constant text[] := ARRAY['health_inside', 'health_outside'];

@@ -12,7 +12,8 @@ BEGIN
         SELECT c.oid::pg_catalog.regclass AS name FROM pg_catalog.pg_class c
         WHERE c.relnamespace IN ('goya'::pg_catalog.regnamespace, 'goya_private'::pg_catalog.regnamespace) AND c.relkind IN ('r', 'p', 'S')
     LOOP
-        PERFORM pg_catalog.pg_extension_config_dump(item.name, '');
+        -- goya's own templates come with the extension.
+        PERFORM pg_catalog.pg_extension_config_dump(item.name, CASE WHEN item.name = 'goya.operator_templates'::pg_catalog.regclass THEN 'WHERE origin <> ''builtin''' ELSE '' END);
     END LOOP;
 
     FOR item IN

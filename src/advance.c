@@ -184,9 +184,9 @@ retry_node(GoyaBatch *b, const GoyaWork *w, GoyaOutcome *o, GoyaRecord *r)
 	GoyaWork	next = *w;
 	int64		delay;
 
-	if (w->attempt >= n->retry.max_attempts || !(o->error_class & n->retry.on))
+	if (w->attempt >= n->retry.max_attempts || !(o->error_class & n->retry.on) || o->final)
 		return false;
-	if (n->kind == GOYA_NODE_HTTP && !n->idempotent && o->error_class == GOYA_ERR_UNKNOWN)
+	if (GOYA_NODE_CALLS(n->kind) && !n->idempotent && o->error_class == GOYA_ERR_UNKNOWN)
 		return false;			/* the call may have had its effect: not a second time */
 	delay = goya_retry_delay_ms(&n->retry, w->attempt + 1, pg_prng_double(&pg_global_prng_state));
 	if (o->retry_after_ms >= 0)
@@ -221,6 +221,16 @@ map_item_ended(GoyaBatch *b, GoyaTask *task, int map, bool ok, Jsonb *error)
 		p->failed++;
 		p->error = error;
 	}
+}
+
+/* A run of a hidden node has ended for good, other than a compensation. */
+static void
+item_ended(GoyaBatch *b, const GoyaWork *w, const GoyaNode *n, bool ok, Jsonb *result)
+{
+	if (w->task->plan->nodes[n->owner].kind == GOYA_NODE_AGENT)
+		goya_agent_run_ended(b, w, ok, result);
+	else
+		map_item_ended(b, w->task, n->owner, ok, ok ? NULL : result);
 }
 
 static void
@@ -265,18 +275,19 @@ put_artifacts(GoyaBatch *b, const GoyaWork *w, const GoyaNode *n, GoyaNodeScope 
 
 /* What a success leaves besides its row: price, artifacts, context. */
 static void
-put_effects(GoyaBatch *b, const GoyaWork *w, const GoyaNode *n, GoyaRecord *r, Jsonb *output)
+put_effects(GoyaBatch *b, const GoyaWork *w, const GoyaNode *n, GoyaRecord *r, GoyaOutcome *o)
 {
 	GoyaNodeScope scope;
 
 	if (n->price_name == NULL && n->n_artifacts == 0 && n->writes == NULL)
 		return;
 	goya_scope_init(&scope, b, w->task, w->node, w->item);
-	scope.output = output;
+	scope.output = o->output;
 	if (n->price_name != NULL)
 	{
 		r->priced = true;
-		r->quantity = n->price_quantity ? goya_template_eval(n->price_quantity, &scope.scope) : NULL;
+		r->quantity = n->price_quantity && !o->measured ? goya_template_eval(n->price_quantity, &scope.scope) : o->quantity;
+		r->estimated = o->estimated;
 	}
 	put_artifacts(b, w, n, &scope);
 	if (n->writes != NULL)
@@ -284,12 +295,12 @@ put_effects(GoyaBatch *b, const GoyaWork *w, const GoyaNode *n, GoyaRecord *r, J
 }
 
 static void
-finish_ok(GoyaBatch *b, const GoyaWork *w, const GoyaNode *n, GoyaRecord *r, Jsonb *output)
+finish_ok(GoyaBatch *b, const GoyaWork *w, const GoyaNode *n, GoyaRecord *r, GoyaOutcome *o)
 {
 	GoyaTask   *task = w->task;
 
-	r->output = output;
-	put_effects(b, w, n, r, output);
+	r->output = o->output;
+	put_effects(b, w, n, r, o);
 	task->d_active--;
 	if (n->is_compensation)
 	{
@@ -297,14 +308,14 @@ finish_ok(GoyaBatch *b, const GoyaWork *w, const GoyaNode *n, GoyaRecord *r, Jso
 		goya_advance_compensate(b, task);
 	}
 	else if (n->owner >= 0)
-		map_item_ended(b, task, n->owner, true, NULL);
+		item_ended(b, w, n, true, o->output);
 	else
 	{
 		GoyaValue  *v = goya_scope_slot(b, task, w->node);
 
 		v->known = true;
 		v->status = GOYA_RUN_SUCCEEDED;
-		v->output = output;
+		v->output = o->output;
 		v->error = NULL;		/* an earlier attempt's may have been loaded */
 		task->d_done++;
 		if (n->writes == NULL)	/* else flush.c does, when the context is written */
@@ -321,7 +332,7 @@ finish_failed(GoyaBatch *b, const GoyaWork *w, const GoyaNode *n, GoyaOutcome *o
 	if (n->is_compensation)
 		goya_advance_compensate(b, task);	/* it could not be undone: say so, go on with the others */
 	else if (n->owner >= 0)
-		map_item_ended(b, task, n->owner, false, error_at(o->error, n, w));
+		item_ended(b, w, n, false, error_at(o->error, n, w));
 	else if (n->handles_failure)
 	{
 		GoyaValue  *v = goya_scope_slot(b, task, w->node);
@@ -344,8 +355,11 @@ void
 goya_advance_finish(GoyaBatch *b, const GoyaWork *w, GoyaOutcome *o, Jsonb *input, TimestampTz started_at, bool update)
 {
 	const GoyaNode *n = &w->task->plan->nodes[w->node];
-	GoyaRecord *r = goya_batch_record(b, w, o->ok ? GOYA_RUN_SUCCEEDED : GOYA_RUN_FAILED);
+	GoyaRecord *r;
 
+	if (o->ok && n->output_check != NULL)
+		goya_node_check_output(n, o->output ? o->output : goya_json_null());
+	r = goya_batch_record(b, w, o->ok ? GOYA_RUN_SUCCEEDED : GOYA_RUN_FAILED);
 	b->n_runs++;
 	r->update = update;
 	r->input = input;
@@ -353,10 +367,18 @@ goya_advance_finish(GoyaBatch *b, const GoyaWork *w, GoyaOutcome *o, Jsonb *inpu
 	r->finished_at = GetCurrentTimestamp();
 	if (o->ok)
 	{
-		finish_ok(b, w, n, r, o->output ? o->output : goya_json_null());
+		if (o->output == NULL)
+			o->output = goya_json_null();
+		finish_ok(b, w, n, r, o);
 		return;
 	}
 	r->error = o->error;
+	if (n->price_name != NULL && o->quantity != NULL)
+	{
+		r->priced = true;		/* it failed, and has used what it says all the same */
+		r->quantity = o->quantity;
+		r->estimated = o->estimated;
+	}
 	if (!retry_node(b, w, o, r))
 		finish_failed(b, w, n, o);
 }

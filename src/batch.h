@@ -162,6 +162,7 @@ typedef struct GoyaRecord
 	int64		cost;
 	Jsonb	   *quantity;		/* priced: what was used; NULL: one */
 	bool		priced;
+	bool		estimated;		/* quantity is a guess, in part */
 	TimestampTz started_at;
 	TimestampTz finished_at;
 } GoyaRecord;
@@ -223,7 +224,11 @@ typedef enum GoyaActionKind
 	GOYA_ACT_APPROVAL,
 	GOYA_ACT_EXPIRE_APPROVAL,
 	GOYA_ACT_CHILD,
-	GOYA_ACT_CONTEXT			/* json: what to write */
+	GOYA_ACT_AGENT_BEGIN,		/* json: how its session begins */
+	GOYA_ACT_AGENT_STEP,		/* of a hidden node's run; number: it succeeded, json: its output or error */
+	GOYA_ACT_AGENT_WAKE,
+	GOYA_ACT_CONTEXT,			/* json: what to write */
+	GOYA_ACT_WORK				/* text: queue, number: lease in ms, number2: most claims */
 } GoyaActionKind;
 
 typedef struct GoyaAction
@@ -247,6 +252,8 @@ typedef enum GoyaBatchMode
 	GOYA_BATCH_ADVANCE
 } GoyaBatchMode;
 
+typedef struct GoyaExchange GoyaExchange;
+
 /* An outside call to make after commit. */
 typedef struct GoyaCall
 {
@@ -255,6 +262,7 @@ typedef struct GoyaCall
 	int			item;
 	int			attempt;
 	GoyaHttpRequest request;
+	GoyaExchange *exchange;		/* NULL: this one request is all (exchange.h) */
 } GoyaCall;
 
 /* Which node an error or the death of the process belongs to, kept outside the batch (black_box.c). */
@@ -325,6 +333,11 @@ typedef struct GoyaOutcome
 	Jsonb	   *error;			/* when not: {"code", "class", "message", "detail", "hint"} */
 	int			error_class;	/* GOYA_ERR_ bit */
 	int64		retry_after_ms; /* -1: not said */
+	bool		final;			/* not to be tried again, whatever the node says */
+	Jsonb	   *quantity;		/* what was used, {"unit": number}, when the call itself says; NULL: as the node's price says */
+	bool		measured;		/* quantity goes before what the node's price says */
+	bool		estimated;		/* quantity is a guess, in part */
+	TimestampTz wait_until;		/* of a call: it is over, and the run waits for a callback until then; 0: the run is over */
 } GoyaOutcome;
 
 /* batch.c */
@@ -388,6 +401,7 @@ typedef struct GoyaNodeScope
 	int			item;
 	Jsonb	   *item_value;
 	bool		has_item;
+	int			agent_node;		/* a hidden node of an agent, whose item is read when it is first asked for; else -1 */
 	Jsonb	   *params;
 	Jsonb	   *output;
 } GoyaNodeScope;
@@ -399,18 +413,30 @@ extern void goya_scope_load(GoyaBatch *b, GoyaTask *task, const GoyaRefs *refs);
 extern Jsonb *goya_scope_input(GoyaNodeScope *s, int node);	/* the node's input, template or default */
 
 /* node_*.c */
+extern void goya_node_check_input(const GoyaNode *n, Jsonb *input); /* node_schema.c; throw when it does not fit */
+extern void goya_node_check_output(const GoyaNode *n, Jsonb *output);
+extern Jsonb *goya_node_wrap_input(const GoyaNode *n, GoyaScope *scope, Jsonb *input);
 extern void goya_node_abort(void);	/* after an error was caught: pin, timeout, activity */
 extern void goya_node_run(GoyaBatch *b, const GoyaWork *w); /* by kind; records or queues */
 extern void goya_node_run_sql(GoyaBatch *b, const GoyaWork *w);
 extern void goya_node_run_control(GoyaBatch *b, const GoyaWork *w);
 extern void goya_node_run_map(GoyaBatch *b, const GoyaWork *w);
+extern void goya_node_run_agent(GoyaBatch *b, const GoyaWork *w);
+extern void goya_agent_run_ended(GoyaBatch *b, const GoyaWork *w, bool ok, Jsonb *result);
+extern void goya_agent_wake(GoyaBatch *b, const GoyaWork *w);
+extern void goya_agent_act(GoyaBatch *b, GoyaAction *a);
+extern Jsonb *goya_agent_item(GoyaBatch *b, GoyaTask *task, int node, int item);
 extern void goya_node_run_waiting(GoyaBatch *b, const GoyaWork *w);
 extern void goya_node_wake(GoyaBatch *b, const GoyaWork *w);	/* verbs other than run */
 extern bool goya_node_arm_signal(GoyaBatch *b, GoyaAction *a);	/* a signal was there already */
-extern void goya_node_start_call(GoyaBatch *b, const GoyaWork *w);	/* engine, http */
-extern void goya_node_finish_call(GoyaBatch *b, const GoyaWork *w, GoyaHttpResult *result, TimestampTz started_at);
+extern void goya_node_start_call(GoyaBatch *b, const GoyaWork *w);	/* engine */
+extern void goya_node_finish_call(GoyaBatch *b, const GoyaWork *w, GoyaHttpResult *result, GoyaExchange *exchange, TimestampTz started_at);
 extern int	goya_node_lane(const GoyaPlan *plan, int node);
 extern int64 goya_interval_ms(Jsonb *value, const char *what);	/* seconds, or interval text; 22023 */
+extern void goya_worker_offer(GoyaBatch *b, const GoyaWork *w, GoyaNodeScope *scope);
+extern void goya_worker_write(GoyaAction *a);
+extern bool goya_worker_result(GoyaBatch *b, const GoyaWork *w, GoyaOutcome *o);
+extern bool goya_worker_timer(GoyaBatch *b, const GoyaWork *w, TimestampTz started_at, GoyaOutcome *o);
 
 /* errors.c */
 extern Jsonb *goya_error_make(const char *sqlstate, int error_class, const char *message, const char *detail, const char *hint);

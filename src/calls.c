@@ -7,16 +7,16 @@
  *		record:	results are written under the tasks' locks, if the run is still running and of this epoch and attempt; else somebody
  *				ended it meanwhile, and the late result changes nothing.
  *
- * After a restart every older epoch is dead at once: runs left running are called again with the same key when their node is
- * idempotent, else they fail with class UNKNOWN.
+ * A call of more than one request is an exchange (exchange.h): an answer may lead to the next request, under the same entry, and only the last
+ * is recorded.  calls_recover.c has what happens after a restart.
  *
- * Memory: transfers in flight are in a hash table in "goya calls"; a result lives in its own context until it is recorded.
+ * Memory: calls in flight are in a hash table in "goya calls", as are the contexts of exchanges; a result lives in its own context until it
+ * is recorded, and the exchange with it.
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/ipc.h"
@@ -25,47 +25,16 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#include "attempt.h"
-#include "batch.h"
-#include "calls.h"
+#include "calls_internal.h"
+#include "child.h"
 #include "crash_point.h"
 #include "guc.h"
+#include "node_cli.h"
 #include "shmem.h"
 #include "worker.h"
 
 #define RECORD_AT_ONCE 500
-
-typedef struct InFlight
-{
-	uint64		id;				/* hash key: the transfer's */
-	pg_uuid_t	task;
-	int			node;
-	int			item;
-	int			attempt;
-	int64		rank;
-	TimestampTz started_at;
-} InFlight;
-
-/* A result that waits to be recorded. */
-typedef struct CallResult
-{
-	InFlight	call;
-	GoyaHttpResult *http;
-	MemoryContext cxt;
-} CallResult;
-
-struct GoyaCalls
-{
-	MemoryContext cxt;
-	GoyaHttp   *http;
-	HTAB	   *in_flight;
-	uint64		next_id;
-	int			epoch;
-	Oid			extension;
-	GoyaAttempt *claims;
-	GoyaAttempt *records;
-	List	   *results;		/* CallResult*, oldest first */
-};
+#define CUT_AFTER_MS 100		/* a stream that has said all: its end of itself keeps the connection */
 
 GoyaCalls *
 goya_calls_create(GoyaHttp *http, int epoch, Oid extension)
@@ -79,6 +48,7 @@ goya_calls_create(GoyaHttp *http, int epoch, Oid extension)
 	c->epoch = epoch;
 	c->extension = extension;
 	c->next_id = 1;
+	c->next_resume = DT_NOEND;
 	memset(&ctl, 0, sizeof(ctl));
 	ctl.keysize = sizeof(uint64);
 	ctl.entrysize = sizeof(InFlight);
@@ -115,8 +85,19 @@ goya_calls_interrupt(GoyaCalls *c, const pg_uuid_t *task)
 
 	hash_seq_init(&seq, c->in_flight);
 	while ((f = hash_seq_search(&seq)) != NULL)
-		if (goya_uuid_equal(&f->task, task))
+	{
+		if (!goya_uuid_equal(&f->task, task))
+			continue;
+		if (f->resume_at != 0)
+		{
+			f->cancelled = true;
+			f->resume_at = c->next_resume = GetCurrentTimestamp();
+		}
+		else if (f->exchange != NULL && f->exchange->child != NULL)
+			goya_child_cancel(f->id);
+		else
 			goya_http_cancel(c->http, f->id);
+	}
 }
 
 /* After repeated errors: not the whole processor for trying again. */
@@ -127,6 +108,151 @@ rest(long ms)
 		return;
 	(void) WaitLatch(MyLatch, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Min(ms, 500), PG_WAIT_EXTENSION);
 	CHECK_FOR_INTERRUPTS();
+}
+
+/* ----- exchanges ----- */
+
+static void
+send_next(GoyaCalls *c, InFlight *f)
+{
+	f->resume_at = f->cut_at = 0;
+	if (f->exchange->child != NULL)
+	{
+		goya_child_start(f->id, f->exchange->child);
+		return;
+	}
+	f->exchange->request.id = f->id;
+	f->exchange->request.egress = f->exchange->egress;
+	goya_http_start(c->http, &f->exchange->request);
+}
+
+/* What an exchange wants sent besides; nobody waits for what comes of it, and collect drops it. */
+static void
+send_aside(GoyaCalls *c, GoyaExchange *x)
+{
+	ListCell   *lc;
+
+	foreach(lc, x->aside)
+	{
+		GoyaHttpRequest *request = lfirst(lc);
+
+		request->id = c->next_id++;
+		request->egress = x->egress;
+		goya_http_start(c->http, request);
+	}
+	x->aside = NIL;
+}
+
+/* What was received of answers that are not whole yet. */
+static void
+pass_pieces(GoyaCalls *c)
+{
+	uint64		id;
+	char	   *data;
+	size_t		len;
+
+	while (goya_http_take_piece(c->http, &id, &data, &len))
+	{
+		InFlight   *f = hash_search(c->in_flight, &id, HASH_FIND, NULL);
+
+		if (f != NULL && f->exchange != NULL)
+		{
+			goya_exchange_received(f->exchange, data, len);
+			send_aside(c, f->exchange);
+			if (f->exchange->enough && f->cut_at == 0)
+			{
+				f->cut_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CUT_AFTER_MS);
+				c->next_resume = Min(c->next_resume, f->cut_at);
+			}
+		}
+		pfree(data);
+	}
+}
+
+/* False: the answer was not the last, and the exchange goes on. */
+static bool
+was_last(GoyaCalls *c, InFlight *f, GoyaHttpResult *answer)
+{
+	GoyaStep	step;
+
+	if (f->exchange == NULL)
+		return true;
+	step = goya_exchange_answered(f->exchange, answer);
+	send_aside(c, f->exchange);
+	if (step == GOYA_STEP_OVER)
+		return true;
+	if (f->exchange->pause_ms > 0)
+	{
+		f->resume_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), f->exchange->pause_ms);
+		c->next_resume = Min(c->next_resume, f->resume_at);
+	}
+	else
+		send_next(c, f);
+	return false;
+}
+
+/* The end of an exchange that was cancelled between two requests. */
+static void
+end_cancelled(GoyaCalls *c, InFlight *f)
+{
+	MemoryContext cxt = AllocSetContextCreate(c->cxt, "goya call result", ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	CallResult *r = palloc0(sizeof(CallResult));
+
+	r->cxt = cxt;
+	r->call = *f;
+	r->http = palloc0(sizeof(GoyaHttpResult));
+	r->http->id = f->id;
+	r->http->outcome = GOYA_HTTP_CANCELLED;
+	r->http->error = "cancelled";
+	r->http->body = "";
+	r->http->retry_after_ms = -1;
+	r->http->sent = true;
+	(void) goya_exchange_answered(f->exchange, r->http);
+	send_aside(c, f->exchange);
+	hash_search(c->in_flight, &f->id, HASH_REMOVE, NULL);
+	MemoryContextSwitchTo(c->cxt);
+	c->results = lappend(c->results, r);
+	MemoryContextSwitchTo(old);
+}
+
+/* Requests whose pause is over. */
+static void
+resume_exchanges(GoyaCalls *c)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	HASH_SEQ_STATUS seq;
+	InFlight   *f;
+
+	if (c->next_resume > now)
+		return;
+	c->next_resume = DT_NOEND;
+	hash_seq_init(&seq, c->in_flight);
+	while ((f = hash_seq_search(&seq)) != NULL)
+	{
+		if (f->resume_at == 0 && f->cut_at == 0)
+			continue;
+		if (f->resume_at == 0 && f->cut_at <= now)
+		{
+			f->cut_at = 0;
+			goya_http_cancel(c->http, f->id);
+		}
+		else if (f->resume_at == 0)
+			c->next_resume = Min(c->next_resume, f->cut_at);
+		else if (f->cancelled)
+			end_cancelled(c, f);
+		else if (f->resume_at <= now)
+			send_next(c, f);
+		else
+			c->next_resume = Min(c->next_resume, f->resume_at);
+	}
+}
+
+/* When goya_calls_record has something to do by itself. */
+TimestampTz
+goya_calls_next(GoyaCalls *c)
+{
+	return Min(Min(c->next_resume, goya_child_next()), goya_cli_next_news());
 }
 
 /* ----- claiming ----- */
@@ -148,6 +274,15 @@ start_transfers(GoyaCalls *c, List *calls, TimestampTz now)
 		f->attempt = call->attempt;
 		f->rank = 0;
 		f->started_at = now;
+		f->resume_at = f->cut_at = 0;
+		f->cancelled = false;
+		f->exchange = call->exchange;
+		if (f->exchange != NULL)
+		{
+			MemoryContextSetParent(f->exchange->cxt, c->cxt);
+			send_next(c, f);
+			continue;
+		}
 		call->request.id = id;
 		goya_http_start(c->http, &call->request);
 	}
@@ -199,47 +334,45 @@ goya_calls_claim(GoyaCalls *c)
 
 /* ----- recording ----- */
 
+/* The next answer of a service or program. */
+static GoyaHttpResult *
+take_answer(GoyaCalls *c)
+{
+	GoyaHttpResult *answer = goya_http_take(c->http);
+
+	return answer != NULL ? answer : goya_child_take();
+}
+
 static void
 collect(GoyaCalls *c)
 {
+	goya_child_drive();
+	pass_pieces(c);
 	for (;;)
 	{
 		MemoryContext cxt = AllocSetContextCreate(c->cxt, "goya call result", ALLOCSET_SMALL_SIZES);
 		MemoryContext old = MemoryContextSwitchTo(cxt);
-		GoyaHttpResult *http = goya_http_take(c->http);
+		GoyaHttpResult *http = take_answer(c);
 		InFlight   *f = http ? hash_search(c->in_flight, &http->id, HASH_FIND, NULL) : NULL;
-		CallResult	   *r;
+		bool		keep = f != NULL && was_last(c, f, http);
 
-		if (http == NULL)
+		if (keep)
 		{
-			MemoryContextSwitchTo(old);
-			MemoryContextDelete(cxt);
-			return;
-		}
-		r = palloc0(sizeof(CallResult));
-		r->http = http;
-		r->cxt = cxt;
-		if (f != NULL)
-		{
+			CallResult *r = palloc0(sizeof(CallResult));
+
+			r->http = http;
+			r->cxt = cxt;
 			r->call = *f;
 			hash_search(c->in_flight, &http->id, HASH_REMOVE, NULL);
 			MemoryContextSwitchTo(c->cxt);
 			c->results = lappend(c->results, r);
 		}
 		MemoryContextSwitchTo(old);
-		if (f == NULL)
+		if (!keep)
 			MemoryContextDelete(cxt);
+		if (http == NULL)
+			return;
 	}
-}
-
-static void
-finish_lost(GoyaBatch *b, const GoyaWork *w, TimestampTz started_at)
-{
-	GoyaOutcome o = {.ok = false,.retry_after_ms = -1,.error_class = GOYA_ERR_UNKNOWN};
-
-	o.error = goya_error_make("08007", GOYA_ERR_UNKNOWN, "the outcome of the call was lost", "The server stopped while the call was made.",
-							  "The node is not idempotent, so it was not called again. Look at the service, then goya.retry.");
-	goya_advance_finish(b, w, &o, NULL, started_at, true);
 }
 
 /*
@@ -290,7 +423,7 @@ record_one(GoyaBatch *b, CallResult *r, HeapTuple row)
 		goya_advance_finish(b, &w, &o, NULL, r->call.started_at, true);
 	}
 	else
-		goya_node_finish_call(b, &w, r->http, r->call.started_at);
+		goya_node_finish_call(b, &w, r->http, r->call.exchange, r->call.started_at);
 }
 
 static void
@@ -329,7 +462,13 @@ static void
 drop_results(GoyaCalls *c, int n)
 {
 	for (int i = 0; i < n; i++)
-		MemoryContextDelete(((CallResult *) list_nth(c->results, i))->cxt);
+	{
+		CallResult *r = list_nth(c->results, i);
+
+		if (r->call.exchange != NULL)
+			MemoryContextDelete(r->call.exchange->cxt);
+		MemoryContextDelete(r->cxt);
+	}
 	c->results = list_delete_first_n(c->results, n);
 }
 
@@ -340,6 +479,8 @@ goya_calls_record(GoyaCalls *c)
 	volatile long pause = 0;
 	volatile bool done = false;
 
+	resume_exchanges(c);
+	goya_cli_tell_progress(c);
 	collect(c);
 	if (goya_my_engine != NULL)
 		pg_atomic_write_u32(&goya_my_engine->transfers, goya_calls_in_flight(c));
@@ -367,116 +508,4 @@ goya_calls_record(GoyaCalls *c)
 	if (done || (c->records->faults > 20 && !c->records->nobodys))
 		drop_results(c, n);		/* after 20 faults the run stays running, for the next start to find */
 	return c->results != NIL;
-}
-
-/* ----- recovery ----- */
-
-static List *
-lost_calls(GoyaCalls *c)
-{
-	GoyaStoreScope scope;
-	List	   *lost = NIL;
-	Datum		args[1];
-
-	args[0] = Int32GetDatum(c->epoch);
-	goya_store_enter(&scope);
-	goya_store_run(GOYA_STMT_RECOVER_CALLS, args, NULL);
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		GoyaAction *a = palloc0(sizeof(GoyaAction));	/* as a carrier of (node key, item, attempt) */
-
-		a->json = (Jsonb *) palloc(sizeof(pg_uuid_t));
-		*(pg_uuid_t *) a->json = goya_result_uuid(i, 1);
-		a->text = goya_result_text(i, 2, CurrentMemoryContext);
-		a->item = goya_result_int4(i, 3);
-		a->attempt = DatumGetInt16(goya_result_datum(i, 4));
-		a->started_at = goya_result_isnull(i, 5) ? 0 : DatumGetTimestampTz(goya_result_datum(i, 5));
-		lost = lappend(lost, a);
-	}
-	goya_store_leave(&scope);
-	return lost;
-}
-
-static void
-recover_batch(GoyaCalls *c, GoyaBatch *b, List *lost)
-{
-	static const Oid columns[] = {UUIDOID, TEXTOID, INT4OID, INT2OID};
-	GoyaRows   *again = goya_rows_create(4, columns);
-	int			n = list_length(lost);
-	pg_uuid_t  *ids = palloc(sizeof(pg_uuid_t) * n);
-	ListCell   *lc;
-	int			i = 0;
-
-	foreach(lc, lost)
-		ids[i++] = *(pg_uuid_t *) ((GoyaAction *) lfirst(lc))->json;
-	goya_batch_load_tasks(b, n, ids);
-	goya_batch_lock_tasks(b);
-	foreach(lc, lost)
-	{
-		GoyaAction *a = lfirst(lc);
-		GoyaTask   *t = goya_batch_task(b, (pg_uuid_t *) a->json);
-		int			node;
-
-		if (t->broken != NULL && t->runnable)
-			goya_advance_fail_task(b, t, t->broken);
-		if (t->plan == NULL || !t->runnable || (node = goya_plan_node_index(t->plan, a->text)) < 0)
-			continue;
-		t->touched = true;
-		if (t->plan->nodes[node].idempotent)
-		{
-			goya_rows_add(again);
-			goya_rows_uuid(again, 0, &t->id);
-			goya_rows_text(again, 1, a->text);
-			goya_rows_int4(again, 2, a->item);
-			goya_rows_int2(again, 3, a->attempt);
-			goya_batch_queue(b, t, GOYA_LANE_ENGINE, GOYA_VERB_RUN, node, a->item, a->attempt, 0)->tries = 1;
-		}
-		else
-		{
-			GoyaWork	w = {.task = t,.node = node,.item = a->item,.attempt = a->attempt};
-
-			finish_lost(b, &w, a->started_at);
-		}
-	}
-	if (again->n > 0)
-	{
-		GoyaStoreScope scope;
-
-		goya_store_enter(&scope);
-		goya_rows_run(GOYA_STMT_LOST_CALLS, again);
-		GOYA_CRASH_POINT(RECOVER_MARKED);
-		goya_store_leave(&scope);
-	}
-	goya_batch_run(b);
-}
-
-/*
- * Take over what an earlier engine left running, a thousand at a time.
- */
-void
-goya_calls_recover(GoyaCalls *c)
-{
-	int			n;
-
-	do
-	{
-		GoyaBatch  *b;
-		MemoryContext old;
-		List	   *lost;
-
-		goya_worker_begin("recovering outside calls");
-		b = goya_attempt_batch(c->records, GOYA_BATCH_ADVANCE, 1000);
-		old = MemoryContextSwitchTo(b->cxt);
-		lost = lost_calls(c);
-		n = list_length(lost);
-		if (n > 0)
-			recover_batch(c, b, lost);
-		MemoryContextSwitchTo(old);
-		goya_worker_commit();
-		if (n > 0)
-		{
-			ereport(LOG, (errmsg("goya took over %d outside calls of an earlier start", n)));
-			GOYA_CRASH_POINT(RECOVER_DONE);
-		}
-	} while (n == 1000);
 }

@@ -7,6 +7,7 @@
 #define GOYA_CALLS_H
 
 #include "postgres.h"
+#include "utils/timestamp.h"
 #include "utils/uuid.h"
 
 #include "http.h"
@@ -17,6 +18,7 @@ extern GoyaCalls *goya_calls_create(GoyaHttp *http, int epoch, Oid extension);
 extern void goya_calls_recover(GoyaCalls *c);	/* what an earlier engine left running */
 extern bool goya_calls_claim(GoyaCalls *c); /* true: there may be more */
 extern bool goya_calls_record(GoyaCalls *c);	/* results that have come; true: there are more */
+extern TimestampTz goya_calls_next(GoyaCalls *c);	/* when there is something to record without a result coming in */
 extern int	goya_calls_in_flight(GoyaCalls *c);
 extern bool goya_calls_full(GoyaCalls *c);
 extern void goya_calls_interrupt(GoyaCalls *c, const pg_uuid_t *task);

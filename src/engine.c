@@ -36,6 +36,7 @@
 #include "batch.h"
 #include "black_box.h"
 #include "calls.h"
+#include "child.h"
 #include "crashes.h"
 #include "crash_point.h"
 #include "engine.h"
@@ -47,6 +48,7 @@
 #include "shmem.h"
 #include "staffing.h"
 #include "store.h"
+#include "stream.h"
 #include "wait.h"
 #include "worker.h"
 
@@ -423,6 +425,7 @@ create_parts(void)
 	MemoryContextSwitchTo(TopMemoryContext);
 	engine.wait = goya_wait_create();
 	engine.http = goya_http_create(engine.wait);
+	goya_child_init(engine.wait);
 	engine.listen = goya_listen_create(engine.wait, on_notify, NULL);
 	engine.calls = goya_calls_create(engine.http, engine.epoch, engine.extension);
 	goya_interrupt_transfers_hook = interrupt_transfers;
@@ -455,6 +458,8 @@ sleep_time(long listen_ms)
 	ms = ms_until(engine.next_timer, now, ms);
 	ms = ms_until(engine.next_interval, now, ms);
 	ms = ms_until(engine.next_cancel, now, ms);
+	ms = ms_until(goya_calls_next(engine.calls), now, ms);
+	ms = ms_until(goya_stream_next(), now, ms);
 	if (listen_ms >= 0)
 		ms = Min(ms, listen_ms);
 	return ms;
@@ -498,6 +503,8 @@ run_turn(uint32 bits)
 	}
 	goya_http_drive(engine.http);
 	engine.more_results = goya_calls_record(engine.calls);
+	if (goya_stream_next() <= now && in_transaction("writing streams", goya_stream_write))
+		goya_stream_written();
 	if ((bits & GOYA_WAKE_CANCELS) || engine.next_cancel <= now)
 		in_transaction("cancelling tasks", process_cancels);
 	if (bits & GOYA_WAKE_EVENTS)

@@ -345,6 +345,23 @@ write_tasks(GoyaBatch *b)
 
 /* ----- child tasks ----- */
 
+/* A node of an algorithm: which of its candidates does it now?  *workflow is what start points to. */
+static void
+choose_workflow(GoyaStart *start, const GoyaNode *n, pg_uuid_t *workflow)
+{
+	Datum		args[2];
+
+	args[0] = UUIDPGetDatum(&start->tenant);
+	args[1] = JsonbPGetDatum(n->choice);
+	goya_store_run(GOYA_STMT_CHOOSE_CANDIDATE, args, NULL);
+	if (SPI_processed == 0 || goya_result_isnull(0, 1))
+		ereport(ERROR, (errcode(GOYA_ERR_NOT_FOUND), errmsg("node \"%s\" has no implementation left to choose", n->key),
+						errhint("Publish the workflow again.")));
+	*workflow = goya_result_uuid(0, 1);
+	start->workflow = workflow;
+	start->revision = goya_result_int4(0, 2);
+}
+
 static void
 start_children(GoyaBatch *b)
 {
@@ -354,6 +371,7 @@ start_children(GoyaBatch *b)
 	{
 		GoyaAction *a = lfirst(lc);
 		GoyaStart	start;
+		pg_uuid_t	chosen;
 
 		if (a->kind != GOYA_ACT_CHILD || a->task->end == GOYA_END_FAILING)
 			continue;
@@ -372,6 +390,8 @@ start_children(GoyaBatch *b)
 		start.parent_item = a->item;
 		if (a->task->has_asset)
 			start.asset = &a->task->asset;
+		if (a->task->plan->nodes[a->node].choice != NULL)
+			choose_workflow(&start, &a->task->plan->nodes[a->node], &chosen);
 		(void) goya_run_start(&start);
 		GOYA_CRASH_POINT(FINISH_CHILD);
 	}

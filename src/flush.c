@@ -383,6 +383,14 @@ do_actions(GoyaBatch *b)
 			case GOYA_ACT_ARM_SIGNAL:
 				goya_node_arm_signal(b, a);
 				break;
+			case GOYA_ACT_AGENT_BEGIN:
+			case GOYA_ACT_AGENT_STEP:
+			case GOYA_ACT_AGENT_WAKE:
+				goya_agent_act(b, a);
+				break;
+			case GOYA_ACT_WORK:
+				goya_worker_write(a);
+				break;
 			case GOYA_ACT_CHILD:
 				later = lappend(later, a);	/* takes wallet locks: last */
 				break;

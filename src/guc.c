@@ -12,6 +12,7 @@
 #include "utils/guc.h"
 
 #include "guc.h"
+#include "master_key.h"
 
 int			goya_guc_max_databases = 16;
 int			goya_guc_max_executors = 2;
@@ -33,6 +34,12 @@ bool		goya_guc_wake_by_latch = true;
 bool		goya_guc_allow_superuser_tasks = false;
 bool		goya_guc_notify_assets = true;
 int			goya_guc_max_depth = 16;
+bool		goya_guc_cli = false;
+char	   *goya_guc_cli_directory = NULL;
+char	   *goya_guc_cli_wrapper = NULL;
+int			goya_guc_max_children = 4;
+char	   *goya_guc_master_key_file = NULL;
+char	   *goya_guc_master_key_command = NULL;
 
 static void
 define_int(const char *name, const char *text, int *var, int boot, int min, int max, GucContext context, int flags)
@@ -94,5 +101,20 @@ goya_guc_define(void)
 				&goya_guc_notify_assets, true, PGC_SUSET);
 	define_int("goya.max_depth", "Most generations of tasks started by tasks.",
 			   &goya_guc_max_depth, 16, 1, 100, PGC_SIGHUP, 0);
+	define_bool("goya.cli", "Lets cli nodes run the programs that superusers registered.",
+				&goya_guc_cli, false, PGC_SIGHUP);
+	DefineCustomStringVariable("goya.cli_directory", "Where programs get a directory of their own, removed when they end.", NULL,
+							   &goya_guc_cli_directory, "/tmp", PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	DefineCustomStringVariable("goya.cli_wrapper", "What runs programs that have an os_user: an absolute path and arguments, {user} for the user.",
+							   "Separated by spaces, as in '/usr/bin/sudo -n -u {user} --'; what it is to run follows.",
+							   &goya_guc_cli_wrapper, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	define_int("goya.max_children", "Most programs that run at once in one database.",
+			   &goya_guc_max_children, 4, 1, 100, PGC_SIGHUP, 0);
+	DefineCustomStringVariable("goya.master_key_file", "File with the master keys that secrets are sealed with.",
+							   "Lines are an id and 64 hexadecimal digits; the first is the active key. Readable by the server's user alone.",
+							   &goya_guc_master_key_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, goya_master_key_check_file, NULL, NULL);
+	DefineCustomStringVariable("goya.master_key_command", "Program, with arguments, that prints the master keys.",
+							   "Started without a shell by each process that needs the keys; its output is as the file would be.",
+							   &goya_guc_master_key_command, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, goya_master_key_check_command, NULL, NULL);
 	MarkGUCPrefixReserved("goya");
 }

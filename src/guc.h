@@ -24,6 +24,12 @@ extern bool goya_guc_wake_by_latch;
 extern bool goya_guc_allow_superuser_tasks;
 extern bool goya_guc_notify_assets;
 extern int	goya_guc_max_depth;
+extern bool goya_guc_cli;
+extern char *goya_guc_cli_directory;
+extern char *goya_guc_cli_wrapper;
+extern int	goya_guc_max_children;
+extern char *goya_guc_master_key_file;
+extern char *goya_guc_master_key_command;
 
 extern void goya_guc_define(void);
 

@@ -29,8 +29,9 @@
  *	 later, verified.  A redirect is a result: following one needs the checks a
  *	 first request gets.
  *
- * - The address policy is asked for each address before a socket exists, and
- *	 again before each request goes out on a kept connection.
+ * - The address policy, settings and the tenant's rules, is asked for each
+ *	 address before a socket exists, and again before each request goes out on a
+ *	 kept connection, which another tenant may have opened.
  *
  * - curl silently repeats a request when a kept connection turns out dead.
  *	 That is right for GET and would pay twice for POST: a request that is not
@@ -93,6 +94,7 @@ copy_request(GoyaHttpTransfer *t, const GoyaHttpRequest *req)
 	t->block = malloc(size);
 	if (t->block == NULL)
 		return false;
+	t->block_size = size;
 	t->request = *req;
 	t->request.headers = (char **) t->block;
 	at = t->block + sizeof(char *) * req->nheaders;
@@ -118,6 +120,7 @@ make_transfer(GoyaHttp *h, const GoyaHttpRequest *req)
 		free(t);
 		return NULL;
 	}
+	goya_egress_hold(t->request.egress);
 	t->http = h;
 	t->id = req->id;
 	t->started_at = goya_http_now_ms();
@@ -187,12 +190,32 @@ void
 goya_http_drive(GoyaHttp *h)
 {
 	pthread_mutex_lock(&h->mutex);
+	while (!dlist_is_empty(&h->piece_box))
+		dlist_push_tail(&h->pieces, dlist_pop_head_node(&h->piece_box));
 	while (!dlist_is_empty(&h->outbox))
 	{
 		dlist_push_tail(&h->results, dlist_pop_head_node(&h->outbox));
 		h->in_flight--;
 	}
 	pthread_mutex_unlock(&h->mutex);
+}
+
+bool
+goya_http_take_piece(GoyaHttp *h, uint64 *id, char **data, size_t *len)
+{
+	GoyaHttpPiece *piece;
+
+	if (dlist_is_empty(&h->pieces))
+		return false;
+	piece = dlist_head_element(GoyaHttpPiece, node, &h->pieces);
+	*id = piece->id;
+	*len = piece->len;
+	*data = palloc(piece->len + 1);
+	memcpy(*data, piece->data, piece->len);
+	(*data)[piece->len] = '\0';
+	dlist_delete(&piece->node);
+	free(piece);
+	return true;
 }
 
 /* There are results: goya_http_drive gets them. */
@@ -233,6 +256,13 @@ free_list(dlist_head *list)
 		goya_http_free_transfer(dlist_container(GoyaHttpTransfer, node, dlist_pop_head_node(list)));
 }
 
+static void
+free_pieces(dlist_head *list)
+{
+	while (!dlist_is_empty(list))
+		free(dlist_container(GoyaHttpPiece, node, dlist_pop_head_node(list)));
+}
+
 /* Reset callback of the context.  The wait may be gone already. */
 static void
 close_http(void *arg)
@@ -243,6 +273,9 @@ close_http(void *arg)
 	free_list(&h->inbox);
 	free_list(&h->outbox);
 	free_list(&h->results);
+	free_pieces(&h->received);
+	free_pieces(&h->piece_box);
+	free_pieces(&h->pieces);
 	free(h->cancels);
 	if (h->loop_bell >= 0)
 		close(h->loop_bell);
@@ -321,6 +354,9 @@ goya_http_create(GoyaWait *w)
 	dlist_init(&h->inbox);
 	dlist_init(&h->outbox);
 	dlist_init(&h->results);
+	dlist_init(&h->pieces);
+	dlist_init(&h->piece_box);
+	dlist_init(&h->received);
 	h->loop_bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	h->main_bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	h->on_reset.func = close_http;

@@ -40,6 +40,9 @@ typedef struct GoyaHttpRequest
 	int			connect_timeout_ms; /* 0: 10 s */
 	int			timeout_ms;		/* whole transfer, 0: 60 s */
 	size_t		max_response;	/* decoded bytes, 0: 16 MB, at most 1 GB */
+	bool		stream;			/* the body of a 2xx also comes in pieces, by goya_http_take_piece */
+	struct GoyaEgress *egress;	/* the tenant's rules, NULL: none; the transfer holds them itself */
+	bool		secret;			/* overwritten when it is over */
 } GoyaHttpRequest;
 
 typedef enum GoyaHttpOutcome
@@ -114,6 +117,12 @@ extern void goya_http_drive(GoyaHttp *h);
  */
 extern GoyaHttpResult *goya_http_take(GoyaHttp *h);
 
+/*
+ * The next piece of the body of a transfer with stream set, in CurrentMemoryContext, or false.  All pieces of a transfer come before its
+ * result, in order.  When it throws the piece is still there.
+ */
+extern bool goya_http_take_piece(GoyaHttp *h, uint64 *id, char **data, size_t *len);
+
 /* Ends all transfers without results.  The context's deletion does the same. */
 extern void goya_http_destroy(GoyaHttp *h);
 
@@ -128,7 +137,26 @@ extern const char *goya_http_header_value(const char *header, const char *name);
 extern long goya_http_parse_retry_after(const char *value, time_t now);
 extern void goya_http_clean_text(char *text);
 
-/* http_address.c: may the engine connect to this address?  Never throws. */
+/* http_url.c: see there. */
+extern char *goya_http_url_resolve(const char *base, const char *reference);
+extern bool goya_http_url_same_origin(const char *a, const char *b);
+extern bool goya_http_url_target(const char *url, bool *tls, char **host, int *port);
+extern char *goya_http_url_escape(const char *text, size_t len, bool form);
+extern char *goya_http_url_canonical_query(const char *url);
+extern bool goya_http_url_parts(const char *url, char **path, char **query);
+extern char *goya_http_url_set_parameter(const char *url, const char *name, const char *value);
+
+/* http_address.c: may the engine connect to this address, as far as the settings say?  None of these throws. */
 extern bool goya_http_address_allowed(const struct sockaddr *sa);
+
+/* What an address is and what it carries: see there.  0: never a destination. */
+typedef struct GoyaHttpAddressForm
+{
+	bool		v4;
+	uint8		bytes[16];
+} GoyaHttpAddressForm;
+
+#define GOYA_HTTP_MAX_FORMS 3
+extern int	goya_http_address_forms(const struct sockaddr *sa, GoyaHttpAddressForm *forms);
 
 #endif							/* GOYA_HTTP_H */

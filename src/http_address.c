@@ -9,7 +9,7 @@
  * a socket is about to connect to, never on the name in the URL, so DNS
  * cannot get around it.
  *
- * What was decided:
+ * What was decided (rules per tenant on top of it are in egress_match.c):
  *
  * - Two settings: goya.http_allow_loopback and goya.http_allow_private.
  *	 Private is everything that is not the public internet: RFC 1918,
@@ -104,33 +104,57 @@ v4_at(const uint8 *p)
 	return V4(p[0], p[1], p[2], p[3]);
 }
 
-static int
-classify_v6(const uint8 *a)
+static const uint8 zero[16] = {0};
+static const uint8 v6_loopback[16] = {[15] = 1};
+
+/* Nothing but another name of the IPv4 address in its last four bytes. */
+static bool
+is_renamed_v4(const uint8 *a)
 {
-	static const uint8 zero[16] = {0};
-	static const uint8 loopback[16] = {[15] = 1};
 	static const uint8 mapped[12] = {[10] = 0xff,[11] = 0xff};
 	static const uint8 translated[12] = {[8] = 0xff,[9] = 0xff};
 	static const uint8 nat64[12] = {0x00, 0x64, 0xff, 0x9b};
-	static const uint8 sixtofour[2] = {0x20, 0x02};
+
+	if (has_prefix(a, zero, 16) || has_prefix(a, v6_loopback, 16))
+		return false;
+	return has_prefix(a, mapped, 12) || has_prefix(a, translated, 12) || has_prefix(a, zero, 12) || has_prefix(a, nat64, 12);
+}
+
+static bool
+is_sixtofour(const uint8 *a)
+{
+	static const uint8 prefix[2] = {0x20, 0x02};
+
+	return has_prefix(a, prefix, 2);
+}
+
+/* An ISATAP interface id, below any prefix, is 0000:5efe or 0200:5efe. */
+static bool
+is_isatap(const uint8 *a)
+{
+	static const uint8 id[3] = {0x00, 0x5e, 0xfe};
+
+	return (a[8] & ~0x02) == 0 && has_prefix(a + 9, id, 3);
+}
+
+static int
+classify_v6(const uint8 *a)
+{
 	static const uint8 teredo[4] = {0x20, 0x01, 0x00, 0x00};
 	static const uint8 documentation[4] = {0x20, 0x01, 0x0d, 0xb8};
-	static const uint8 isatap[3] = {0x00, 0x5e, 0xfe};
 	int			needs = ADDRESS_PUBLIC;
 
 	if (has_prefix(a, zero, 16))
 		return ADDRESS_NEVER;
-	if (has_prefix(a, loopback, 16))
+	if (has_prefix(a, v6_loopback, 16))
 		return ADDRESS_LOOPBACK;
-	if (has_prefix(a, mapped, 12) || has_prefix(a, translated, 12) ||
-		has_prefix(a, zero, 12) || has_prefix(a, nat64, 12))
+	if (is_renamed_v4(a))
 		return classify_v4(v4_at(a + 12));
 	if (a[0] == 0xff)
 		return ADDRESS_NEVER;	/* multicast */
-	if (has_prefix(a, sixtofour, 2))
+	if (is_sixtofour(a))
 		needs |= classify_v4(v4_at(a + 2));
-	/* An ISATAP interface id, below any prefix, is 0000:5efe or 0200:5efe. */
-	if ((a[8] & ~0x02) == 0 && has_prefix(a + 9, isatap, 3))
+	if (is_isatap(a))
 		needs |= classify_v4(v4_at(a + 12));
 	if (has_prefix(a, teredo, 4) || has_prefix(a, documentation, 4))
 		needs |= ADDRESS_PRIVATE;
@@ -139,15 +163,56 @@ classify_v6(const uint8 *a)
 	return needs;
 }
 
+static int
+classify(const struct sockaddr *sa)
+{
+	if (sa->sa_family == AF_INET)
+		return classify_v4(ntohl(((const struct sockaddr_in *) sa)->sin_addr.s_addr));
+	if (sa->sa_family == AF_INET6)
+		return classify_v6(((const struct sockaddr_in6 *) sa)->sin6_addr.s6_addr);
+	return ADDRESS_NEVER;
+}
+
+static void
+put_form(GoyaHttpAddressForm *form, bool v4, const void *bytes)
+{
+	form->v4 = v4;
+	memset(form->bytes, 0, sizeof(form->bytes));
+	memcpy(form->bytes, bytes, v4 ? 4 : 16);
+}
+
+/*
+ * First what the address is, as IPv4 if it is an IPv4 address under another name, then the others that it carries or is written as.  How
+ * many; 0: never a destination.
+ */
+int
+goya_http_address_forms(const struct sockaddr *sa, GoyaHttpAddressForm *forms)
+{
+	const uint8 *a;
+	int			n = 0;
+
+	if (classify(sa) & ADDRESS_NEVER)
+		return 0;
+	if (sa->sa_family == AF_INET)
+	{
+		put_form(&forms[0], true, &((const struct sockaddr_in *) sa)->sin_addr);
+		return 1;
+	}
+	a = ((const struct sockaddr_in6 *) sa)->sin6_addr.s6_addr;
+	if (is_renamed_v4(a))
+		put_form(&forms[n++], true, a + 12);
+	put_form(&forms[n++], false, a);
+	if (is_sixtofour(a))
+		put_form(&forms[n++], true, a + 2);
+	if (is_isatap(a) && n < GOYA_HTTP_MAX_FORMS)
+		put_form(&forms[n++], true, a + 12);
+	return n;
+}
+
 bool
 goya_http_address_allowed(const struct sockaddr *sa)
 {
-	int			needs = ADDRESS_NEVER;
-
-	if (sa->sa_family == AF_INET)
-		needs = classify_v4(ntohl(((const struct sockaddr_in *) sa)->sin_addr.s_addr));
-	else if (sa->sa_family == AF_INET6)
-		needs = classify_v6(((const struct sockaddr_in6 *) sa)->sin6_addr.s6_addr);
+	int			needs = classify(sa);
 
 	if (goya_guc_http_allow_private)
 		needs &= ~ADDRESS_PRIVATE;

@@ -19,6 +19,7 @@
 
 #include "lib/ilist.h"
 
+#include "egress.h"
 #include "http.h"
 #include "pollset.h"
 
@@ -57,6 +58,15 @@ typedef struct Buffer
 	size_t		size;
 } Buffer;
 
+/* A piece of a body on its way to the main thread, malloc'd. */
+typedef struct GoyaHttpPiece
+{
+	dlist_node	node;
+	uint64		id;
+	size_t		len;
+	char		data[FLEXIBLE_ARRAY_MEMBER];
+} GoyaHttpPiece;
+
 /* One of curl's multi handles, with its own connections. */
 typedef struct GoyaHttpShard
 {
@@ -80,10 +90,14 @@ typedef struct GoyaHttpTransfer
 	/* request */
 	GoyaHttpRequest request;	/* in block */
 	char	   *block;
+	size_t		block_size;
 	CURL	   *easy;			/* NULL once done */
 	struct curl_slist *headers;
 	bool		repeatable;
 	bool		by_name;		/* the host needs a resolver */
+	bool		https;
+	char	   *host;			/* malloc'd, for the tenant's rules; NULL: there are none */
+	int			port;
 	int			connect_timeout_ms;
 	int			timeout_ms;
 	size_t		max_response;
@@ -101,6 +115,7 @@ typedef struct GoyaHttpTransfer
 	int			nheaders;
 	Buffer		content;		/* decoded body */
 	char		address[INET6_ADDRSTRLEN];	/* the refused one */
+	int64		rule;			/* which refused it, 0: the settings */
 	char		curl_error[CURL_ERROR_SIZE];
 
 	/* outcome, when done */
@@ -118,6 +133,7 @@ struct GoyaHttp
 	pthread_t	thread;
 	int			in_flight;		/* started and not delivered */
 	dlist_head	results;		/* to be taken */
+	dlist_head	pieces;			/* to be taken before them */
 	int			external_fds;	/* held of PostgreSQL's budget */
 
 	/* set before there is a thread, read by both */
@@ -130,6 +146,7 @@ struct GoyaHttp
 	pthread_mutex_t mutex;
 	dlist_head	inbox;
 	dlist_head	outbox;
+	dlist_head	piece_box;
 	uint64	   *cancels;		/* malloc'd */
 	int			n_cancels;
 	int			max_cancels;
@@ -142,6 +159,7 @@ struct GoyaHttp
 	dlist_head	pending;
 	dlist_head	active;
 	dlist_head	done;
+	dlist_head	received;		/* pieces, not yet delivered */
 	int			resolving;
 	int			sockets;		/* open */
 	int			npooled;

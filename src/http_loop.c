@@ -422,10 +422,12 @@ deliver(GoyaHttp *h)
 {
 	bool		was_empty;
 
-	if (dlist_is_empty(&h->done))
+	if (dlist_is_empty(&h->done) && dlist_is_empty(&h->received))
 		return;
 	pthread_mutex_lock(&h->mutex);
-	was_empty = dlist_is_empty(&h->outbox);
+	was_empty = dlist_is_empty(&h->outbox) && dlist_is_empty(&h->piece_box);
+	while (!dlist_is_empty(&h->received))
+		dlist_push_tail(&h->piece_box, dlist_pop_head_node(&h->received));
 	while (!dlist_is_empty(&h->done))
 		dlist_push_tail(&h->outbox, dlist_pop_head_node(&h->done));
 	pthread_mutex_unlock(&h->mutex);

@@ -42,6 +42,9 @@ goya_http_describe_end(GoyaHttpTransfer *t, GoyaHttpOutcome outcome, CURLcode co
 	if (outcome == GOYA_HTTP_TOO_LARGE)
 		snprintf(error, size, "the response is larger than %zu bytes or its headers than %d",
 				 t->max_response, MAX_HEADER_BYTES);
+	else if (outcome == GOYA_HTTP_DENIED && t->rule != 0)
+		snprintf(error, size, "calls to %s at address %s, port %d are denied by egress rule %lld", t->host ? t->host : "", t->address, t->port,
+				 (long long) t->rule);
 	else if (outcome == GOYA_HTTP_DENIED)
 		snprintf(error, size, "calls to address %s are not allowed", t->address);
 	else if (t->stop == STOP_RESEND)
@@ -59,6 +62,10 @@ void
 goya_http_free_transfer(GoyaHttpTransfer *t)
 {
 	curl_slist_free_all(t->headers);
+	goya_egress_release(t->request.egress);
+	free(t->host);
+	if (t->request.secret && t->block != NULL)
+		explicit_bzero(t->block, t->block_size);
 	free(t->block);
 	free(t->head.data);
 	free(t->content.data);

@@ -46,6 +46,15 @@ append_bytes(Buffer *buf, const char *data, size_t len)
 	return true;
 }
 
+/* Settings and rules; sets which rule refused. */
+static bool
+may_reach(GoyaHttpTransfer *t, const struct sockaddr *address)
+{
+	GoyaEgressTarget target = {.https = t->https,.host = t->host ? t->host : "",.port = t->port,.address = address};
+
+	return goya_egress_allows(t->request.egress, &target, &t->rule);
+}
+
 static curl_socket_t
 open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *peer)
 {
@@ -57,7 +66,7 @@ open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *peer)
 	int			fd = -1;
 
 	goya_http_stop_resolving(t);
-	if (!goya_http_address_allowed(&peer->addr))
+	if (!may_reach(t, &peer->addr))
 	{
 		t->denied = true;
 		if (inet_ntop(peer->family, address, t->address, sizeof(t->address)) == NULL)
@@ -102,9 +111,9 @@ before_request(void *arg, char *peer_ip, char *local_ip, int peer_port, int loca
 
 	goya_http_stop_resolving(t);
 	if (inet_pton(AF_INET, peer_ip, &v4.sin_addr) == 1)
-		allowed = goya_http_address_allowed((struct sockaddr *) &v4);
+		allowed = may_reach(t, (struct sockaddr *) &v4);
 	else if (inet_pton(AF_INET6, peer_ip, &v6.sin6_addr) == 1)
-		allowed = goya_http_address_allowed((struct sockaddr *) &v6);
+		allowed = may_reach(t, (struct sockaddr *) &v6);
 	if (!allowed)
 	{
 		strlcpy(t->address, peer_ip, sizeof(t->address));
@@ -176,6 +185,24 @@ receive_header(char *data, size_t size, size_t nmemb, void *arg)
 	return received;
 }
 
+/* Of a streamed answer: a piece for the main thread, besides the whole body; false: no memory. */
+static bool
+pass_on(GoyaHttpTransfer *t, const char *data, size_t len)
+{
+	GoyaHttpPiece *piece;
+
+	if (!t->request.stream || t->status < 200 || t->status > 299 || len == 0)
+		return true;
+	piece = malloc(offsetof(GoyaHttpPiece, data) + len);
+	if (piece == NULL)
+		return false;
+	piece->id = t->id;
+	piece->len = len;
+	memcpy(piece->data, data, len);
+	dlist_push_tail(&t->http->received, &piece->node);
+	return true;
+}
+
 static size_t
 receive_body(char *data, size_t size, size_t nmemb, void *arg)
 {
@@ -184,7 +211,7 @@ receive_body(char *data, size_t size, size_t nmemb, void *arg)
 
 	if (len > t->max_response - t->content.len)
 		t->stop = STOP_TOO_LARGE;
-	else if (!append_bytes(&t->content, data, len))
+	else if (!append_bytes(&t->content, data, len) || !pass_on(t, data, len))
 		t->stop = STOP_NO_MEMORY;
 	else
 		return len;
@@ -193,12 +220,55 @@ receive_body(char *data, size_t size, size_t nmemb, void *arg)
 
 /* ---------- setting up a request ---------- */
 
+/* The host as rules see it: ASCII, lower case, without brackets, zone and the dot at the end; malloc'd.  NULL: no memory. */
+static char *
+plain_host(const char *host)
+{
+	char	   *copy = strdup(host[0] == '[' ? host + 1 : host);
+	size_t		len = copy ? strlen(copy) : 0;
+
+	if (copy == NULL)
+		return NULL;
+	if (host[0] == '[')
+		len = strcspn(copy, "]%");
+	while (len > 0 && copy[len - 1] == '.')
+		len--;
+	copy[len] = '\0';
+	for (char *p = copy; *p; p++)
+		if (*p >= 'A' && *p <= 'Z')
+			*p += 'a' - 'A';
+	return copy;
+}
+
+/* What the tenant's rules ask about the url; false: it cannot be told. */
+static bool
+keep_target(GoyaHttpTransfer *t, CURLU *u)
+{
+	char	   *host = NULL;
+	char	   *port = NULL;
+
+#if LIBCURL_VERSION_NUM >= 0x075800
+	/* As it will be looked up; a name that cannot be written so cannot be looked up either. */
+	(void) curl_url_get(u, CURLUPART_HOST, &host, CURLU_PUNYCODE);
+#else
+	(void) curl_url_get(u, CURLUPART_HOST, &host, 0);
+#endif
+	if (host != NULL && curl_url_get(u, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) == CURLUE_OK)
+	{
+		t->host = plain_host(host);
+		t->port = atoi(port);
+	}
+	curl_free(host);
+	curl_free(port);
+	return t->host != NULL;
+}
+
 /*
  * Is the url one we can use?  Sets by_name if its host needs a resolver; curl
  * answers localhost by itself.
  */
 static bool
-check_url(const char *url, bool *by_name)
+check_url(GoyaHttpTransfer *t)
 {
 	CURLU	   *u = curl_url();
 	char	   *scheme = NULL;
@@ -207,13 +277,16 @@ check_url(const char *url, bool *by_name)
 	bool		ok;
 
 	ok = u != NULL &&
-		curl_url_set(u, CURLUPART_URL, url, 0) == CURLUE_OK &&
+		curl_url_set(u, CURLUPART_URL, t->request.url, 0) == CURLUE_OK &&
 		curl_url_get(u, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK &&
 		curl_url_get(u, CURLUPART_HOST, &host, 0) == CURLUE_OK &&
 		(strcmp(scheme, "http") == 0 || strcmp(scheme, "https") == 0) &&
 		host[0] != '\0';
-	*by_name = ok && host[0] != '[' && strcmp(host, "localhost") != 0 &&
+	t->by_name = ok && host[0] != '[' && strcmp(host, "localhost") != 0 &&
 		inet_pton(AF_INET, host, &v4) != 1;
+	t->https = ok && strcmp(scheme, "https") == 0;
+	if (ok && t->request.egress != NULL)
+		ok = keep_target(t, u);
 	curl_free(scheme);
 	curl_free(host);
 	curl_url_cleanup(u);
@@ -308,6 +381,23 @@ set_common_options(GoyaHttpTransfer *t)
 	return ok;
 }
 
+/*
+ * Does it say who is calling in a way that is the connection's from then on?  Nobody else may get that one.
+ */
+static bool
+binds_connection(const GoyaHttpRequest *req)
+{
+	for (int i = 0; i < req->nheaders; i++)
+	{
+		const char *value = goya_http_header_value(req->headers[i], "Authorization");
+
+		if (value != NULL && (pg_strncasecmp(value, "NTLM", 4) == 0 || pg_strncasecmp(value, "Negotiate", 9) == 0 ||
+							  pg_strncasecmp(value, "Kerberos", 8) == 0))
+			return true;
+	}
+	return false;
+}
+
 /* Method, body, url and headers; false: no memory. */
 static bool
 set_request_options(GoyaHttpTransfer *t, bool has_body)
@@ -333,6 +423,11 @@ set_request_options(GoyaHttpTransfer *t, bool has_body)
 		SET(CURLOPT_CUSTOMREQUEST, method);
 	ok = ok && set_headers(t, req);
 	SET(CURLOPT_HTTPHEADER, t->headers);
+	if (binds_connection(req))
+	{
+		SET(CURLOPT_FRESH_CONNECT, 1L);
+		SET(CURLOPT_FORBID_REUSE, 1L);
+	}
 	return ok;
 }
 
@@ -343,7 +438,7 @@ goya_http_check_request(GoyaHttpTransfer *t)
 	const GoyaHttpRequest *req = &t->request;
 	const char *method = req->method;
 
-	if (!check_url(req->url, &t->by_name))
+	if (!check_url(t))
 		return "the url is not a valid http or https address";
 	if (!goya_http_method_valid(method))
 		return "the method is not valid";

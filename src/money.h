@@ -102,6 +102,7 @@ typedef struct GoyaUse
 	int			attempt;
 	const char *name;			/* of the price */
 	Jsonb	   *quantity;		/* NULL: one */
+	bool		estimated;		/* it is a guess, in part */
 	int64		cost;			/* out */
 } GoyaUse;
 

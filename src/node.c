@@ -83,9 +83,9 @@ int
 goya_node_lane(const GoyaPlan *plan, int node)
 {
 	if (node >= 0)
-		return plan->nodes[node].kind == GOYA_NODE_HTTP ? GOYA_LANE_ENGINE : GOYA_LANE_EXECUTOR;
+		return GOYA_NODE_CALLS(plan->nodes[node].kind) ? GOYA_LANE_ENGINE : GOYA_LANE_EXECUTOR;
 	for (int i = 0; plan != NULL && i < plan->n_roots; i++)
-		if (plan->nodes[plan->roots[i]].kind != GOYA_NODE_HTTP)
+		if (!GOYA_NODE_CALLS(plan->nodes[plan->roots[i]].kind))
 			return GOYA_LANE_EXECUTOR;
 	return plan != NULL && plan->n_roots > 0 ? GOYA_LANE_ENGINE : GOYA_LANE_EXECUTOR;
 }
@@ -107,10 +107,14 @@ run_kind(GoyaBatch *b, void *arg)
 		case GOYA_NODE_MAP:
 			goya_node_run_map(b, w);
 			break;
+		case GOYA_NODE_AGENT:
+			goya_node_run_agent(b, w);
+			break;
 		case GOYA_NODE_SLEEP:
 		case GOYA_NODE_WAIT:
 		case GOYA_NODE_APPROVAL:
 		case GOYA_NODE_WORKFLOW:
+		case GOYA_NODE_WORKER:
 			goya_node_run_waiting(b, w);
 			break;
 		case GOYA_NODE_SQL:
@@ -120,6 +124,9 @@ run_kind(GoyaBatch *b, void *arg)
 				goya_node_run_sql(b, w);
 			break;
 		case GOYA_NODE_HTTP:
+		case GOYA_NODE_AI_MODEL:
+		case GOYA_NODE_MCP:
+		case GOYA_NODE_CLI:
 			if (b->in_engine && list_length(b->calls) < b->max_calls)
 				goya_node_start_call(b, w);
 			else

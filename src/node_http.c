@@ -13,15 +13,24 @@
 #include "utils/builtins.h"
 
 #include "batch.h"
+#include "egress.h"
+#include "exchange.h"
 #include "guc.h"
 #include "json_util.h"
+#include "node_http.h"
 
 /* ----- request ----- */
 
-static char *
-idempotency_key(const GoyaWork *w)
+char *
+goya_call_idempotency_key(const GoyaWork *w)
 {
 	return psprintf("%s/%s/%d/%d", goya_uuid_text(&w->task->id), w->task->plan->nodes[w->node].key, w->item, w->attempt);
+}
+
+int
+goya_call_timeout_ms(const GoyaNode *n)
+{
+	return n->timeout_ms > 0 ? (int) Min(n->timeout_ms, INT_MAX) : goya_guc_http_timeout * 1000;
 }
 
 static bool
@@ -33,14 +42,17 @@ has_header(char **headers, int n, const char *name)
 	return false;
 }
 
-static void
-put_headers(GoyaHttpRequest *req, Jsonb *headers, const GoyaWork *w)
+/* The node's headers, and those that every request has; content_type is that of a body without one. */
+void
+goya_node_http_headers(GoyaHttpRequest *req, const GoyaWork *w, GoyaNodeScope *scope, const char *content_type)
 {
+	const GoyaNode *node = &w->task->plan->nodes[w->node];
+	Jsonb	   *headers = node->headers ? goya_template_eval(node->headers, &scope->scope) : NULL;
 	int			n = goya_json_object_length(headers);
 
 	if (headers != NULL && !goya_json_is_object(headers))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("headers must be an object, got %s", goya_json_type_name(headers))));
-	req->headers = palloc(sizeof(char *) * (n + 4));
+	req->headers = palloc(sizeof(char *) * (n + 5));
 	for (int i = 0; i < n; i++)
 	{
 		char	   *value = goya_json_as_text(goya_json_object_value(headers, i));
@@ -49,11 +61,11 @@ put_headers(GoyaHttpRequest *req, Jsonb *headers, const GoyaWork *w)
 			req->headers[req->nheaders++] = psprintf("%s: %s", goya_json_object_key(headers, i), value);
 	}
 	if (!has_header(req->headers, req->nheaders, "Idempotency-Key"))
-		req->headers[req->nheaders++] = psprintf("Idempotency-Key: %s", idempotency_key(w));
+		req->headers[req->nheaders++] = psprintf("Idempotency-Key: %s", goya_call_idempotency_key(w));
 	if (w->task->trace_id != NULL && !has_header(req->headers, req->nheaders, "X-Trace-Id"))
 		req->headers[req->nheaders++] = psprintf("X-Trace-Id: %s", w->task->trace_id);
 	if (req->body != NULL && !has_header(req->headers, req->nheaders, "Content-Type"))
-		req->headers[req->nheaders++] = "Content-Type: application/json";
+		req->headers[req->nheaders++] = psprintf("Content-Type: %s", content_type);
 }
 
 static bool
@@ -62,48 +74,92 @@ sends_body(const char *method)
 	return pg_strcasecmp(method, "POST") == 0 || pg_strcasecmp(method, "PUT") == 0 || pg_strcasecmp(method, "PATCH") == 0;
 }
 
+/* What is sent, before it is bytes; NULL: nothing. */
+Jsonb *
+goya_node_http_body(const GoyaHttpRequest *req, const GoyaNode *n, GoyaNodeScope *scope)
+{
+	if (n->request_body != NULL)
+		return goya_template_eval(n->request_body, &scope->scope);
+	return sends_body(req->method) ? scope->params : NULL;
+}
+
 static void
 put_body(GoyaHttpRequest *req, const GoyaNode *n, GoyaNodeScope *scope)
 {
-	Jsonb	   *body = NULL;
+	Jsonb	   *body = goya_node_http_body(req, n, scope);
 
-	if (n->request_body != NULL)
-		body = goya_template_eval(n->request_body, &scope->scope);
-	else if (sends_body(req->method))
-		body = scope->params;
 	if (body == NULL)
 		return;
 	req->body = goya_json_is_string(body) && n->request_body != NULL ? goya_json_as_text(body) : goya_json_to_cstring(body);
 	req->body_len = strlen(req->body);
 }
 
+/* Url, method and limits. */
+void
+goya_node_http_target(GoyaHttpRequest *req, const GoyaWork *w, GoyaNodeScope *scope)
+{
+	const GoyaNode *n = &w->task->plan->nodes[w->node];
+	char	   *url = goya_template_eval_text(n->url, &scope->scope);
+
+	if (url == NULL || url[0] == '\0')
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the url of node \"%s\" is empty", n->key)));
+	req->url = url;
+	req->method = n->method ? goya_template_eval_text(n->method, &scope->scope) : n->request_body ? "POST" : "GET";
+	if (req->method == NULL)
+		req->method = "GET";
+	req->connect_timeout_ms = goya_guc_http_connect_timeout * 1000;
+	req->timeout_ms = goya_call_timeout_ms(n);
+	req->max_response = n->max_response > 0 ? Min(n->max_response, (int64) goya_guc_http_max_response * 1024) : (int64) goya_guc_http_max_response * 1024;
+}
+
+/* The one request of a plain http node. */
+static void
+make_request(GoyaHttpRequest *req, const GoyaWork *w, GoyaNodeScope *scope)
+{
+	goya_node_http_target(req, w, scope);
+	put_body(req, &w->task->plan->nodes[w->node], scope);
+	goya_node_http_headers(req, w, scope, "application/json");
+}
+
 /*
- * Record the run as running and remember the request: the engine starts it after commit.
+ * Record the run as running and remember the call: the engine makes it after commit.  One that is not to be made now goes back to the queue.
  */
 void
 goya_node_start_call(GoyaBatch *b, const GoyaWork *w)
 {
 	const GoyaNode *n = &w->task->plan->nodes[w->node];
+	const GoyaExchangeType *type = n->config ? goya_exchange_type(n->kind) : NULL;
 	GoyaNodeScope scope;
 	GoyaCall   *call = palloc0(sizeof(GoyaCall));
-	GoyaHttpRequest *req = &call->request;
 	GoyaRecord *r;
-	char	   *url;
 
 	goya_scope_init(&scope, b, w->task, w->node, w->item);
 	scope.params = goya_scope_input(&scope, w->node);
-	url = goya_template_eval_text(n->url, &scope.scope);
-	if (url == NULL || url[0] == '\0')
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the url of node \"%s\" is empty", n->key)));
-	req->url = url;
-	req->method = n->method ? goya_template_eval_text(n->method, &scope.scope) : n->request_body ? "POST" : "GET";
-	if (req->method == NULL)
-		req->method = "GET";
-	put_body(req, n, &scope);
-	put_headers(req, n->headers ? goya_template_eval(n->headers, &scope.scope) : NULL, w);
-	req->connect_timeout_ms = goya_guc_http_connect_timeout * 1000;
-	req->timeout_ms = n->timeout_ms > 0 ? (int) Min(n->timeout_ms, INT_MAX) : goya_guc_http_timeout * 1000;
-	req->max_response = n->max_response > 0 ? Min(n->max_response, (int64) goya_guc_http_max_response * 1024) : (int64) goya_guc_http_max_response * 1024;
+	if (type == NULL && n->config != NULL)
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("goya cannot make calls of node \"%s\"", n->key)));
+	if (type == NULL)
+	{
+		make_request(&call->request, w, &scope);
+		call->request.egress = goya_egress_for(&w->task->tenant, b->cxt);
+	}
+	else
+	{
+		call->exchange = goya_exchange_start(b, w, &scope, type);
+		if (call->exchange->pause_ms > 0)
+		{
+			goya_batch_queue(b, w->task, GOYA_LANE_ENGINE, GOYA_VERB_RUN, w->node, w->item, w->attempt,
+							 TimestampTzPlusMilliseconds(GetCurrentTimestamp(), call->exchange->pause_ms));
+			return;
+		}
+		if (call->exchange->known)
+		{
+			GoyaOutcome o = {.retry_after_ms = -1};
+
+			goya_exchange_judge(call->exchange, NULL, b, w, &o);
+			goya_advance_finish(b, w, &o, scope.params, GetCurrentTimestamp(), false);
+			return;
+		}
+	}
 	call->task = w->task->id;
 	call->node = w->node;
 	call->item = w->item;
@@ -129,15 +185,15 @@ is_json(const char *content_type)
 		(strstr(content_type, "+json") != NULL && (end == NULL || strstr(content_type, "+json") < end));
 }
 
-static bool
-is_text(GoyaHttpResult *res)
+bool
+goya_node_http_is_text(const GoyaHttpResult *res)
 {
 	return memchr(res->body, '\0', res->body_len) == NULL && pg_verify_mbstr(GetDatabaseEncoding(), res->body, res->body_len, true);
 }
 
 /* A body as JSON: parsed when it says it is JSON; text as a string; anything else as {"base64", "size"}. */
-static Jsonb *
-body_value(GoyaHttpResult *res)
+Jsonb *
+goya_node_http_value(const GoyaHttpResult *res)
 {
 	GoyaJsonObject o;
 
@@ -145,7 +201,7 @@ body_value(GoyaHttpResult *res)
 		return goya_json_null();
 	if (is_json(res->content_type))
 		return goya_json_parse(res->body, res->body_len);
-	if (is_text(res))
+	if (goya_node_http_is_text(res))
 		return goya_json_from_text_len(res->body, res->body_len);
 	goya_json_object_start(&o);
 	goya_json_add_int(&o, "size", res->body_len);
@@ -155,7 +211,7 @@ body_value(GoyaHttpResult *res)
 }
 
 static Jsonb *
-headers_value(GoyaHttpResult *res)
+headers_value(const GoyaHttpResult *res)
 {
 	GoyaJsonObject o;
 
@@ -215,11 +271,12 @@ typedef struct CallEnd
 {
 	GoyaWork	work;
 	GoyaHttpResult *result;
+	GoyaExchange *exchange;
 	TimestampTz started_at;
 } CallEnd;
 
-static void
-fail_transfer(GoyaOutcome *o, const GoyaNode *n, GoyaHttpResult *res)
+void
+goya_call_fail_transfer(GoyaOutcome *o, const GoyaNode *n, GoyaHttpResult *res)
 {
 	o->ok = false;
 	o->retry_after_ms = res->retry_after_ms;
@@ -227,51 +284,82 @@ fail_transfer(GoyaOutcome *o, const GoyaNode *n, GoyaHttpResult *res)
 	if (res->sent && !n->idempotent)
 		o->error_class = GOYA_ERR_UNKNOWN;	/* it may have had its effect */
 	o->error = goya_error_make("08000", o->error_class, res->error ? res->error : "the call failed", NULL,
-							   res->outcome == GOYA_HTTP_DENIED ? "The administrator allows addresses with goya.http_allow_loopback and goya.http_allow_private." : NULL);
+							   res->outcome == GOYA_HTTP_DENIED ? "The administrator allows addresses with goya.http_allow_loopback and goya.http_allow_private, or goya.allow_egress." : NULL);
 }
 
 /* The service answered, and the answer is a failure. */
-static void
-fail_response(GoyaOutcome *o, GoyaHttpResult *res)
+void
+goya_call_fail_response(GoyaOutcome *o, GoyaHttpResult *res)
 {
 	o->ok = false;
 	o->retry_after_ms = res->retry_after_ms;
 	o->error_class = class_of_status(res->status);
 	o->error = goya_error_make("38000", o->error_class, psprintf("the service answered %d", res->status),
-							   is_text(res) ? pnstrdup(res->body, pg_mbcliplen(res->body, res->body_len, 1000)) : NULL, NULL);
+							   goya_node_http_is_text(res) ? pnstrdup(res->body, pg_mbcliplen(res->body, res->body_len, 1000)) : NULL, NULL);
 	o->error = goya_json_set(o->error, "status", goya_json_from_int(res->status));
 }
 
-static void
-judge_response(GoyaBatch *b, CallEnd *end, GoyaOutcome *o)
+/*
+ * What an answer means: the node's success and output over {"status", "headers", "body"} and what more there is.  body NULL: as it came.
+ */
+void
+goya_node_http_judge(GoyaBatch *b, const GoyaWork *w, GoyaHttpResult *res, Jsonb *body, GoyaJsonObject *more, GoyaOutcome *o)
 {
-	GoyaWork   *w = &end->work;
 	const GoyaNode *n = &w->task->plan->nodes[w->node];
-	GoyaHttpResult *res = end->result;
 	GoyaNodeScope scope;
 	GoyaJsonObject doc;
-	bool		ok;
 
 	if (n->success == NULL && (res->status < 200 || res->status >= 300))
 	{
-		fail_response(o, res);	/* its body need not be what it says: error pages seldom are */
+		goya_call_fail_response(o, res);	/* its body need not be what it says: error pages seldom are */
 		return;
 	}
 	goya_json_object_start(&doc);
 	goya_json_add_int(&doc, "status", res->status);
 	goya_json_add(&doc, "headers", headers_value(res));
-	goya_json_add(&doc, "body", body_value(res));
+	goya_json_add(&doc, "body", body ? body : goya_node_http_value(res));
+	for (int i = 0; more != NULL && i < more->n; i++)
+		goya_json_add(&doc, more->keys[i], more->values[i]);
 	goya_scope_init(&scope, b, w->task, w->node, w->item);
 	scope.output = goya_json_object_finish(&doc);
-	ok = n->success == NULL || goya_expr_test(n->success, &scope.scope);
-	o->ok = ok;
-	o->retry_after_ms = res->retry_after_ms;
-	if (ok)
+	if (n->success != NULL && !goya_expr_test(n->success, &scope.scope))
 	{
-		o->output = n->output_path ? goya_expr_eval(n->output_path, &scope.scope) : scope.output;
+		goya_call_fail_response(o, res);
 		return;
 	}
-	fail_response(o, res);
+	o->ok = true;
+	o->retry_after_ms = res->retry_after_ms;
+	o->output = n->output_path ? goya_expr_eval(n->output_path, &scope.scope) : scope.output;
+}
+
+/* The output of a node whose result came by callback: its output looks at the same document, with what came as body. */
+Jsonb *
+goya_node_http_output(GoyaBatch *b, const GoyaWork *w, Jsonb *body)
+{
+	const GoyaNode *n = &w->task->plan->nodes[w->node];
+	GoyaNodeScope scope;
+	GoyaJsonObject doc;
+
+	goya_json_object_start(&doc);
+	goya_json_add_int(&doc, "status", 200);
+	goya_json_add(&doc, "headers", goya_json_object(0, NULL, NULL));
+	goya_json_add(&doc, "body", body);
+	goya_scope_init(&scope, b, w->task, w->node, w->item);
+	scope.output = goya_json_object_finish(&doc);
+	return n->output_path ? goya_expr_eval(n->output_path, &scope.scope) : scope.output;
+}
+
+/* The call is over, and its result comes by callback. */
+static void
+wait_for_callback(GoyaBatch *b, const GoyaWork *w, TimestampTz until, TimestampTz started_at)
+{
+	GoyaRecord *r = goya_batch_record(b, w, GOYA_RUN_WAITING);
+
+	r->update = true;
+	r->started_at = started_at;
+	b->n_runs++;
+	w->task->d_waiting++;
+	goya_batch_queue(b, w->task, GOYA_LANE_WAKE, GOYA_VERB_TIMER, w->node, w->item, w->attempt, until);
 }
 
 static void
@@ -280,10 +368,17 @@ finish_call(GoyaBatch *b, void *arg)
 	CallEnd    *end = arg;
 	GoyaOutcome o = {.retry_after_ms = -1};
 
-	if (end->result->outcome == GOYA_HTTP_DONE)
-		judge_response(b, end, &o);
+	if (end->exchange != NULL)
+		goya_exchange_judge(end->exchange, end->result, b, &end->work, &o);
+	else if (end->result->outcome == GOYA_HTTP_DONE)
+		goya_node_http_judge(b, &end->work, end->result, NULL, NULL, &o);
 	else
-		fail_transfer(&o, &end->work.task->plan->nodes[end->work.node], end->result);
+		goya_call_fail_transfer(&o, &end->work.task->plan->nodes[end->work.node], end->result);
+	if (o.ok && o.wait_until != 0)
+	{
+		wait_for_callback(b, &end->work, o.wait_until, end->started_at);
+		return;
+	}
 	goya_advance_finish(b, &end->work, &o, NULL, end->started_at, true);
 }
 
@@ -291,9 +386,9 @@ finish_call(GoyaBatch *b, void *arg)
  * Record the end of a call.  The caller has checked, under the task's lock, that the run is still this claim's.
  */
 void
-goya_node_finish_call(GoyaBatch *b, const GoyaWork *w, GoyaHttpResult *result, TimestampTz started_at)
+goya_node_finish_call(GoyaBatch *b, const GoyaWork *w, GoyaHttpResult *result, GoyaExchange *exchange, TimestampTz started_at)
 {
-	CallEnd		end = {*w, result, started_at};
+	CallEnd		end = {*w, result, exchange, started_at};
 	ErrorData  *error;
 	GoyaOutcome o;
 

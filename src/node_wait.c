@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  * node_wait.c
- *		Nodes that wait: sleep, wait (signal), approval, workflow (child task); and what wakes them.
+ *		Nodes that wait: sleep, wait (signal), approval, workflow (child task), worker (node_worker.c); and what wakes them.
  *
  * A waiting node run is a row with status waiting and, when there is a time limit, a timer.  Everything that may end the wait comes as
  * a row of the queue (lane wake), is handled under the task's lock, and finds the row no longer waiting when it is too late: so a timer
@@ -17,6 +17,7 @@
 #include "batch.h"
 #include "crash_point.h"
 #include "json_util.h"
+#include "node_http.h"
 
 #define MAX_WAIT_MS (INT64CONST(3660) * 24 * 3600 * 1000)	/* ten years */
 
@@ -97,6 +98,8 @@ goya_node_run_waiting(GoyaBatch *b, const GoyaWork *w)
 		a->text = n->workflow;
 		a->json = input;
 	}
+	else if (n->kind == GOYA_NODE_WORKER)
+		goya_worker_offer(b, w, &scope);
 }
 
 /* ----- waking ----- */
@@ -208,6 +211,15 @@ wake_by_timer(GoyaBatch *b, GoyaWork *w)
 		case GOYA_NODE_APPROVAL:
 			goya_batch_act(b, GOYA_ACT_EXPIRE_APPROVAL, w->task, w->node, w->item, w->attempt)->json = goya_json_null();
 			fail_timeout(&o, "nobody decided in time");
+			break;
+		case GOYA_NODE_WORKER:
+			if (!goya_worker_timer(b, w, started, &o))
+				return;
+			break;
+		case GOYA_NODE_HTTP:
+			fail_timeout(&o, "no callback came in time");
+			if (!n->idempotent)
+				o.error_class = GOYA_ERR_UNKNOWN;
 			break;
 		default:
 			fail_timeout(&o, "the child task did not end in time");
@@ -322,6 +334,18 @@ wake_by_decision(GoyaBatch *b, GoyaWork *w)
 
 	if (!still_waiting(b, w, &started))
 		return;
+	if (w->task->plan->nodes[w->node].kind == GOYA_NODE_WORKER)
+	{
+		if (goya_worker_result(b, w, &o))
+			end_wait(b, w, &o, started);
+		return;
+	}
+	if (w->task->plan->nodes[w->node].kind == GOYA_NODE_HTTP)
+	{
+		if (goya_http_callback_take(b, w, &o))
+			end_wait(b, w, &o, started);
+		return;
+	}
 	args[0] = UUIDPGetDatum(&w->task->id);
 	args[1] = CStringGetTextDatum(w->task->plan->nodes[w->node].key);
 	args[2] = Int32GetDatum(w->item);
@@ -401,6 +425,11 @@ goya_node_wake(GoyaBatch *b, const GoyaWork *work)
 
 	if (w.verb != GOYA_VERB_SIGNAL && (w.node < 0 || w.node >= w.task->plan->n_nodes))
 		return;
+	if (w.node >= 0 && w.task->plan->nodes[w.node].kind == GOYA_NODE_AGENT)
+	{
+		goya_agent_wake(b, &w);
+		return;
+	}
 	w.kind = GOYA_WORK_RUN;
 	if (w.verb == GOYA_VERB_CHILD || w.verb == GOYA_VERB_DECISION)
 		w.attempt = 0;

@@ -148,6 +148,7 @@ compile_definition(GoyaPlanBuild *b, Jsonb *definition)
 	goya_plan_compile_edges(b);
 	read_output(b);
 	goya_plan_check_reads(b);
+	goya_plan_check_connections(b);
 }
 
 GoyaPlan *

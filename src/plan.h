@@ -5,6 +5,7 @@
  *
  * Hidden nodes.  The body of a map and a compensation are nodes of the plan too, after the ones the author wrote: index >= n_listed.
  * A map's body has the key its author gave it (default "<map>.item"); the compensation of node a has the key "a.compensate".
+ * An agent has one for each thing it calls, "<agent>.model" and so on (plan_agent.c).
  *-------------------------------------------------------------------------
  */
 #ifndef GOYA_PLAN_H
@@ -13,6 +14,7 @@
 #include "postgres.h"
 #include "utils/hsearch.h"
 #include "utils/jsonb.h"
+#include "schema.h"
 #include "template.h"
 
 #define GOYA_MAX_NODES		10000
@@ -26,13 +28,20 @@ typedef enum GoyaNodeKind
 	GOYA_NODE_TRANSFORM,
 	GOYA_NODE_CONDITION,
 	GOYA_NODE_MAP,
+	GOYA_NODE_AGENT,
 	GOYA_NODE_SLEEP,			/* waiting kinds */
 	GOYA_NODE_WAIT,
 	GOYA_NODE_APPROVAL,
 	GOYA_NODE_WORKFLOW,
+	GOYA_NODE_WORKER,
 	GOYA_NODE_SQL,				/* executor */
-	GOYA_NODE_HTTP				/* engine */
+	GOYA_NODE_HTTP,				/* outside calls, the engine's; all after http have a config */
+	GOYA_NODE_AI_MODEL,
+	GOYA_NODE_MCP,
+	GOYA_NODE_CLI
 } GoyaNodeKind;
+
+#define GOYA_NODE_CALLS(kind) ((kind) >= GOYA_NODE_HTTP)
 
 typedef enum GoyaEdgeOn
 {
@@ -129,8 +138,15 @@ typedef struct GoyaNode
 	GoyaTemplate *writes;		/* {"vars": {...}, "shared": {...}} with roots incl. output; NULL none */
 	bool		idempotent;		/* outside call whose outcome is unknown may be made again (default true) */
 
+	/* of an operator: what goes in and comes out, NULL when that may be anything; compiled when resolved */
+	Jsonb	   *input_schema;
+	Jsonb	   *output_schema;
+	GoyaSchema *input_check;
+	GoyaSchema *output_check;
+
 	/* sql */
 	char	   *function;		/* "schema.f" */
+	GoyaTemplate *wrap;			/* NULL, or the fields of a tenant's own kind: the function gets {"config": them, "input": input} */
 
 	/* http */
 	GoyaTemplate *method;		/* default GET, POST when there is a body */
@@ -140,6 +156,10 @@ typedef struct GoyaNode
 	GoyaExpr   *success;		/* over {"output": {"status", "headers", "body"}}; NULL: status 200..299 */
 	GoyaExpr   *output_path;	/* over the same document; NULL: whole {"status","headers","body"} … see http */
 	int64		max_response;	/* bytes, 0 = setting */
+
+	/* worker and outside calls but http: all fields of the kind, as one object (plan_call.c) */
+	GoyaTemplate *config;
+	Jsonb	   *session;		/* agent: what its session is to know; config: how it begins (plan_agent.c) */
 
 	/* condition */
 	GoyaExpr   *when;			/* boolean form: output {"result": bool}, cases true/false */
@@ -165,6 +185,7 @@ typedef struct GoyaNode
 
 	/* workflow (child task) */
 	char	   *workflow;		/* name */
+	Jsonb	   *choice;			/* NULL, or of an algorithm: {"algorithm", "version", "policy", "candidates"} */
 } GoyaNode;
 
 typedef struct GoyaSharedKey
@@ -206,6 +227,21 @@ typedef struct GoyaProblem
 	char	   *hint;
 } GoyaProblem;
 
+/* What rows say of an operator or algorithm. */
+typedef struct GoyaOperatorFacts
+{
+	char	   *status;			/* of the version; an algorithm's: NULL when nothing implements it */
+	Jsonb	   *input_schema;
+	Jsonb	   *output_schema;
+} GoyaOperatorFacts;
+
+/* A kind of nodes of a tenant's own. */
+typedef struct GoyaCustomKind
+{
+	char	   *function;
+	Jsonb	   *schema;			/* of its fields */
+} GoyaCustomKind;
+
 /*
  * Look-ups that validation may use when connected to a database; any may be NULL.  Return false when absent.
  */
@@ -216,8 +252,15 @@ typedef struct GoyaPlanLookups
 	/* 1 fine; 0 no such function f(jsonb); -1 it exists with other arguments; -2 returns a set */
 	int			(*function_check) (const char *name, void *arg);
 	bool		(*price_exists) (const char *name, void *arg);
+	bool		(*operator_facts) (const char *name, int version, GoyaOperatorFacts *facts, void *arg);
+	bool		(*algorithm_facts) (const char *name, int version, GoyaOperatorFacts *facts, void *arg);
+	const GoyaCustomKind *(*node_kind) (const char *name, void *arg);	/* NULL: there is none */
 	void	   *arg;
+	Jsonb	   *(*bundle_schema) (Jsonb *schema, void *arg);	/* with the registered documents it refers to */
 } GoyaPlanLookups;
+
+/* The problem of a schema that refers to a document it does not carry along. */
+#define GOYA_UNKNOWN_SCHEMA "unknown_schema"
 
 /*
  * Compile.  problems (List of GoyaProblem*, in the current context) gets every problem at once, up to a limit; returns NULL when any is an error.

@@ -5,6 +5,10 @@
  *	plan.c			the order of things: limits, top-level fields, context, output
  *	plan_node.c		lists nodes and compiles the fields that every node has
  *	plan_kind.c		... and those of its kind
+ *	plan_http.c		... of http nodes
+ *	plan_call.c		... of kinds that call outside or hand work out
+ *	plan_agent.c	... of agents
+ *	plan_schema.c	schemas of operators, algorithms, kinds of a tenant's own
  *	plan_field.c	retry, price, artifact, writes
  *	plan_graph.c	edges, cycles, what is upstream
  *	plan_problem.c	problems, and readers of typed fields that report them
@@ -117,6 +121,7 @@ extern bool goya_plan_key_is_good(const char *key, int len);
 extern int	goya_plan_find(const GoyaPlan *plan, const char *key, int len);
 extern bool goya_plan_list_nodes(GoyaPlanBuild *b);
 extern void goya_plan_compile_nodes(GoyaPlanBuild *b);
+extern GoyaNode *goya_plan_compile_hidden(GoyaPlanBuild *b, const GoyaNode *owner, const char *key, const GoyaWhere *at, const JsonbValue *object);
 extern void goya_plan_compile_body(GoyaPlanBuild *b, GoyaNode *map, const GoyaWhere *at, const JsonbValue *object);
 
 /* plan_kind.c */
@@ -124,6 +129,32 @@ extern bool goya_plan_kind(const char *name, int len, GoyaNodeKind *kind, bool *
 extern const char *const *goya_plan_kind_names(void);
 extern const char *const *goya_plan_kind_fields(GoyaNodeKind kind, bool is_operator);
 extern void goya_plan_compile_kind(GoyaPlanBuild *b, GoyaNode *node, bool is_operator, const GoyaWhere *at, const JsonbValue *object);
+
+/* plan_http.c */
+#define GOYA_HTTP_CONFIG_FIELDS "auth", "secret_headers", "body_type", "stream", "redirects", "paging", "poll", "callback", "spill"
+extern GoyaTemplate *goya_plan_required_template(GoyaPlanBuild *b, const GoyaWhere *at, const JsonbValue *object, const char *name, uint32 roots,
+												 GoyaRefs *refs);
+extern bool goya_plan_is_text_template(GoyaPlanBuild *b, const GoyaWhere *at, const char *name, const GoyaTemplate *t);
+extern char *goya_plan_constant_text(const GoyaTemplate *t);
+extern void goya_plan_compile_http(GoyaPlanBuild *b, GoyaNode *node, const GoyaWhere *at, const JsonbValue *object);
+
+/* plan_call.c */
+extern void goya_plan_compile_call(GoyaPlanBuild *b, GoyaNode *node, const GoyaWhere *at, const JsonbValue *object);
+extern const char *const *goya_plan_call_fields(GoyaNodeKind kind, const char *const *also);
+
+/* plan_schema.c */
+extern void goya_plan_set_schemas(GoyaPlanBuild *b, GoyaNode *node, Jsonb *input, Jsonb *output);
+extern void goya_plan_read_schemas(GoyaPlanBuild *b, GoyaNode *node, const GoyaWhere *at, const JsonbValue *object);
+extern void goya_plan_check_connections(GoyaPlanBuild *b);
+extern void goya_plan_compile_algorithm(GoyaPlanBuild *b, GoyaNode *node, const GoyaWhere *at, const JsonbValue *object);
+extern bool goya_plan_read_choice(GoyaPlanBuild *b, GoyaNode *node, const GoyaWhere *at, const JsonbValue *object);
+extern void goya_plan_compile_custom(GoyaPlanBuild *b, GoyaNode *node, const GoyaCustomKind *kind, const char *const *common, const GoyaWhere *at,
+									 const JsonbValue *object);
+
+/* plan_agent.c */
+extern const char *const goya_plan_agent_fields[];
+extern int	goya_plan_agent_hidden(const JsonbValue *node);
+extern void goya_plan_compile_agent(GoyaPlanBuild *b, GoyaNode *node, const GoyaWhere *at, const JsonbValue *object);
 
 /* plan_field.c */
 extern void goya_plan_read_retry(GoyaPlanBuild *b, const GoyaWhere *at, const JsonbValue *object, GoyaRetry *retry);

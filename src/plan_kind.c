@@ -13,8 +13,6 @@
 #include "try_input.h"
 #include "utils/fmgrprotos.h"
 
-#define MAX_RESPONSE INT64CONST(1073741823)	/* a jsonb cannot hold more */
-
 typedef struct KindSpec
 {
 	const char *name;
@@ -33,9 +31,10 @@ static const char *const map_fields[] = {"over", "node", "workflow", "max_parall
 static const char *const sleep_fields[] = {"duration", "until", NULL};
 static const char *const wait_fields[] = {"signal", NULL};
 static const char *const approval_fields[] = {"message", "form", NULL};
-static const char *const workflow_fields[] = {"workflow", NULL};
-static const char *const sql_fields[] = {"function", PINNED_FIELDS, NULL};
-static const char *const http_fields[] = {"method", "url", "headers", "body", "success", "output", "max_response", PINNED_FIELDS, NULL};
+static const char *const workflow_fields[] = {"workflow", "algorithm", "policy", "candidates", "version", "input_schema", "output_schema", NULL};
+static const char *const algorithm_fields[] = {"algorithm", "policy", "tier", "version", NULL};
+static const char *const sql_fields[] = {"function", "config", PINNED_FIELDS, NULL};
+static const char *const http_fields[] = {"method", "url", "headers", "body", "success", "output", "max_response", GOYA_HTTP_CONFIG_FIELDS, PINNED_FIELDS, NULL};
 static const char *const operator_fields[] = {"operator", "version", NULL};
 
 static const KindSpec kinds[] = {
@@ -44,16 +43,23 @@ static const KindSpec kinds[] = {
 	{"condition", GOYA_NODE_CONDITION, false, condition_fields},
 	{"switch", GOYA_NODE_CONDITION, false, condition_fields},
 	{"map", GOYA_NODE_MAP, false, map_fields},
+	{"agent", GOYA_NODE_AGENT, false, goya_plan_agent_fields},
 	{"sleep", GOYA_NODE_SLEEP, false, sleep_fields},
 	{"wait", GOYA_NODE_WAIT, false, wait_fields},
 	{"approval", GOYA_NODE_APPROVAL, false, approval_fields},
 	{"workflow", GOYA_NODE_WORKFLOW, false, workflow_fields},
 	{"sql", GOYA_NODE_SQL, false, sql_fields},
 	{"http", GOYA_NODE_HTTP, false, http_fields},
-	{"operator", GOYA_NODE_HTTP, true, operator_fields}
+	{"ai_model", GOYA_NODE_AI_MODEL, false, NULL},
+	{"mcp", GOYA_NODE_MCP, false, NULL},
+	{"cli", GOYA_NODE_CLI, false, NULL},
+	{"worker", GOYA_NODE_WORKER, false, NULL},
+	{"operator", GOYA_NODE_HTTP, true, operator_fields},
+	{"algorithm", GOYA_NODE_WORKFLOW, true, algorithm_fields}
 };
+static const char *const pinned_fields[] = {PINNED_FIELDS, NULL};
 static const char *const kind_names[] = {
-	"noop", "transform", "condition", "switch", "map", "sleep", "wait", "approval", "workflow", "sql", "http", "operator", NULL
+	"noop", "transform", "condition", "switch", "map", "agent", "sleep", "wait", "approval", "workflow", "sql", "http", "ai_model", "mcp", "cli", "worker", "operator", "algorithm", NULL
 };
 
 const char *const *
@@ -83,7 +89,7 @@ goya_plan_kind_fields(GoyaNodeKind kind, bool is_operator)
 	for (size_t i = 0; i < lengthof(kinds); i++)
 	{
 		if (kinds[i].kind == kind && kinds[i].is_operator == is_operator)
-			return kinds[i].fields;
+			return kinds[i].fields ? kinds[i].fields : goya_plan_call_fields(kind, pinned_fields);
 	}
 	return no_fields;
 }
@@ -96,55 +102,12 @@ below(const GoyaWhere *at, const char *name)
 	return here;
 }
 
-/* A template that must be there. */
-static GoyaTemplate *
-required_template(GoyaPlanBuild *b, const GoyaWhere *at, const JsonbValue *object, const char *name, uint32 roots, GoyaRefs *refs)
-{
-	JsonbValue	v;
-
-	if (!goya_json_view_get(object, name, strlen(name), &v))
-	{
-		goya_plan_missing(b, at, name);
-		return NULL;
-	}
-	return goya_plan_template(b, at, object, name, roots, refs);
-}
-
-/* A constant that is no string where only text makes sense: reported, false. */
-static bool
-check_text_template(GoyaPlanBuild *b, const GoyaWhere *at, const char *name, const GoyaTemplate *t)
-{
-	GoyaWhere	here = below(at, name);
-
-	if (t == NULL)
-		return false;
-	if (t->kind == GOYA_TEMPLATE_OBJECT || t->kind == GOYA_TEMPLATE_ARRAY)
-	{
-		goya_plan_report(b, &here, "wrong_type", NULL, "a string is expected here, not an %s",
-						 t->kind == GOYA_TEMPLATE_OBJECT ? "object" : "array");
-		return false;
-	}
-	if (goya_template_is_constant(t) && t->view.type != jbvString)
-	{
-		goya_plan_wrong_type(b, &here, "a string", &t->view);
-		return false;
-	}
-	return true;
-}
-
-/* Text that is known now, or NULL. */
-static char *
-constant_text(const GoyaTemplate *t)
-{
-	return goya_template_is_constant(t) && t->view.type == jbvString ? goya_json_view_text(&t->view) : NULL;
-}
-
 /* ---- inline kinds ---- */
 
 static void
 compile_transform(GoyaPlanBuild *b, GoyaNode *node, const GoyaWhere *at, const JsonbValue *object)
 {
-	node->output = required_template(b, at, object, "output", b->roots | GOYA_ROOT_BIT(GOYA_ROOT_PARAMS), &node->refs);
+	node->output = goya_plan_required_template(b, at, object, "output", b->roots | GOYA_ROOT_BIT(GOYA_ROOT_PARAMS), &node->refs);
 }
 
 static void
@@ -235,7 +198,7 @@ compile_map(GoyaPlanBuild *b, GoyaNode *node, const GoyaWhere *at, const JsonbVa
 	GoyaWhere	here = below(at, "over");
 	GoyaWhere	budget = below(at, "error_budget");
 
-	node->over = required_template(b, at, object, "over", b->roots, &node->refs);
+	node->over = goya_plan_required_template(b, at, object, "over", b->roots, &node->refs);
 	if (node->over && goya_template_is_constant(node->over) && !goya_json_view_is_array(&node->over->view))
 		goya_plan_wrong_type(b, &here, "an array, or a template that gives one,", &node->over->view);
 	else if (node->over && (node->over->kind == GOYA_TEMPLATE_OBJECT || node->over->kind == GOYA_TEMPLATE_TEXT))
@@ -284,7 +247,7 @@ compile_sleep(GoyaPlanBuild *b, GoyaNode *node, const GoyaWhere *at, const Jsonb
 		check_duration(b, at, object, node->duration);
 	if (has_until)
 		node->until = goya_plan_template(b, at, object, "until", roots, &node->refs);
-	if (check_text_template(b, at, "until", node->until) && (text = constant_text(node->until)) != NULL)
+	if (goya_plan_is_text_template(b, at, "until", node->until) && (text = goya_plan_constant_text(node->until)) != NULL)
 	{
 		GoyaWhere	here = below(at, "until");
 		Datum		datum;
@@ -313,7 +276,7 @@ compile_approval(GoyaPlanBuild *b, GoyaNode *node, const GoyaWhere *at, const Js
 	if (goya_plan_field(object, "message", &v))
 	{
 		node->message = goya_plan_template(b, at, object, "message", b->roots | GOYA_ROOT_BIT(GOYA_ROOT_PARAMS), &node->refs);
-		check_text_template(b, at, "message", node->message);
+		goya_plan_is_text_template(b, at, "message", node->message);
 	}
 	node->form = goya_plan_schema(b, at, object, "form");
 }
@@ -324,6 +287,8 @@ compile_workflow(GoyaPlanBuild *b, GoyaNode *node, const GoyaWhere *at, const Js
 	GoyaWhere	here = below(at, "workflow");
 
 	node->workflow = goya_plan_text(b, at, object, "workflow", true);
+	if (goya_plan_read_choice(b, node, at, object))
+		return;
 	if (node->workflow && b->lookups && b->lookups->workflow_exists &&
 		!b->lookups->workflow_exists(node->workflow, b->lookups->arg))
 		goya_plan_warn(b, &here, "unknown_workflow", pstrdup("Create and publish it before this one runs."), "there is no workflow \"%s\"",
@@ -374,6 +339,7 @@ compile_sql(GoyaPlanBuild *b, GoyaNode *node, const GoyaWhere *at, const JsonbVa
 	char	   *shown;
 
 	node->function = goya_plan_text(b, at, object, "function", true);
+	node->wrap = goya_plan_template(b, at, object, "config", b->roots | GOYA_ROOT_BIT(GOYA_ROOT_PARAMS), &node->refs);
 	if (node->function == NULL)
 		return;
 	shown = goya_plan_clip(node->function, strlen(node->function));
@@ -394,71 +360,6 @@ compile_sql(GoyaPlanBuild *b, GoyaNode *node, const GoyaWhere *at, const JsonbVa
 	else if (found == -2)
 		goya_plan_report(b, &here, "bad_function_signature", pstrdup("Aggregate the rows, for example with jsonb_agg."),
 						 "%s(jsonb) returns a set", shown);
-}
-
-static void
-check_method(GoyaPlanBuild *b, const GoyaWhere *at, const GoyaTemplate *t)
-{
-	static const char *const methods[] = {"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", NULL};
-	GoyaWhere	here = below(at, "method");
-	char	   *method;
-
-	if (!check_text_template(b, at, "method", t) || (method = constant_text(t)) == NULL)
-		return;
-	for (int i = 0; methods[i] != NULL; i++)
-	{
-		if (strcmp(methods[i], method) == 0)
-			return;
-	}
-	goya_plan_report(b, &here, "bad_value", pstrdup("Methods: GET, POST, PUT, PATCH, DELETE, HEAD, OPTIONS, in capitals."),
-					 "there is no method \"%s\"", goya_plan_clip(method, strlen(method)));
-}
-
-/* The scheme, as far as it is known: a template may begin with a path. */
-static void
-check_url(GoyaPlanBuild *b, const GoyaWhere *at, const GoyaTemplate *t)
-{
-	GoyaWhere	here = below(at, "url");
-	const GoyaTemplate *first = t;
-	char	   *text;
-
-	if (!check_text_template(b, at, "url", t))
-		return;
-	if (t->kind == GOYA_TEMPLATE_TEXT)
-		first = t->parts[0];
-	text = constant_text(first);
-	if (text == NULL || pg_strncasecmp(text, "http://", 7) == 0 || pg_strncasecmp(text, "https://", 8) == 0)
-		return;
-	goya_plan_report(b, &here, "bad_value", NULL, "a url begins with http:// or https://");
-}
-
-static void
-compile_http(GoyaPlanBuild *b, GoyaNode *node, const GoyaWhere *at, const JsonbValue *object)
-{
-	uint32		roots = b->roots | GOYA_ROOT_BIT(GOYA_ROOT_PARAMS);
-	uint32		response = GOYA_ROOT_BIT(GOYA_ROOT_OUTPUT);
-	GoyaWhere	headers = below(at, "headers");
-	JsonbValue	v;
-
-	if (goya_plan_field(object, "method", &v))
-	{
-		node->method = goya_plan_template(b, at, object, "method", roots, &node->refs);
-		check_method(b, at, node->method);
-	}
-	node->url = required_template(b, at, object, "url", roots, &node->refs);
-	check_url(b, at, node->url);
-	if (goya_plan_field(object, "headers", &v))
-	{
-		node->headers = goya_plan_template(b, at, object, "headers", roots, &node->refs);
-		if (!goya_json_view_is_object(&v) && v.type != jbvString)
-			goya_plan_wrong_type(b, &headers, "an object of headers", &v);
-		else if (node->headers && goya_template_is_constant(node->headers) && v.type == jbvString)
-			goya_plan_wrong_type(b, &headers, "an object of headers", &v);
-	}
-	node->request_body = goya_plan_template(b, at, object, "body", roots, &node->refs);
-	node->success = goya_plan_expr(b, at, object, "success", false, response, &node->refs);
-	node->output_path = goya_plan_expr(b, at, object, "output", false, response, &node->refs);
-	node->max_response = goya_plan_int(b, at, object, "max_response", 0, 1, MAX_RESPONSE);
 }
 
 /* Not yet replaced by its version: only checked.  The node becomes one of the operator's kind, good for pictures. */
@@ -489,8 +390,20 @@ compile_operator(GoyaPlanBuild *b, GoyaNode *node, const GoyaWhere *at, const Js
 			goya_plan_report(b, &here, "unknown_operator", NULL, "there is no operator \"%s\" with an active version",
 							 goya_plan_clip(name, strlen(name)));
 	}
-	else if (mode != NULL && strcmp(mode, "sql") == 0)
-		node->kind = GOYA_NODE_SQL;
+	else
+	{
+		GoyaOperatorFacts facts = {0};
+		bool		is_operator;
+
+		if (mode != NULL)
+			(void) goya_plan_kind(mode, strlen(mode), &node->kind, &is_operator);
+		if (b->lookups->operator_facts == NULL || !b->lookups->operator_facts(name, version, &facts, b->lookups->arg))
+			return;
+		if (strcmp(facts.status, "published") != 0)
+			goya_plan_report(b, &here, "operator_not_published", pstrdup("goya.publish_operator publishes a version and makes it the active one."),
+							 "the version of operator \"%s\" is %s, not published", goya_plan_clip(name, strlen(name)), facts.status);
+		goya_plan_set_schemas(b, node, facts.input_schema, facts.output_schema);
+	}
 }
 
 void
@@ -500,15 +413,22 @@ goya_plan_compile_kind(GoyaPlanBuild *b, GoyaNode *node, bool is_operator, const
 		[GOYA_NODE_TRANSFORM] = compile_transform,
 		[GOYA_NODE_CONDITION] = compile_condition,
 		[GOYA_NODE_MAP] = compile_map,
+		[GOYA_NODE_AGENT] = goya_plan_compile_agent,
 		[GOYA_NODE_SLEEP] = compile_sleep,
 		[GOYA_NODE_WAIT] = compile_wait,
 		[GOYA_NODE_APPROVAL] = compile_approval,
 		[GOYA_NODE_WORKFLOW] = compile_workflow,
 		[GOYA_NODE_SQL] = compile_sql,
-		[GOYA_NODE_HTTP] = compile_http,
+		[GOYA_NODE_HTTP] = goya_plan_compile_http,
+		[GOYA_NODE_AI_MODEL] = goya_plan_compile_call,
+		[GOYA_NODE_MCP] = goya_plan_compile_call,
+		[GOYA_NODE_CLI] = goya_plan_compile_call,
+		[GOYA_NODE_WORKER] = goya_plan_compile_call,
 	};
 
-	if (is_operator)
+	if (is_operator && node->kind == GOYA_NODE_WORKFLOW)
+		goya_plan_compile_algorithm(b, node, at, object);
+	else if (is_operator)
 		compile_operator(b, node, at, object);
 	else if (compilers[node->kind] != NULL)
 		compilers[node->kind] (b, node, at, object);

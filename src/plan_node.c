@@ -92,7 +92,7 @@ count_hidden(const JsonbValue *node)
 {
 	JsonbValue	v;
 
-	return (goya_plan_field(node, "compensate", &v) ? 1 : 0) + (is_map(node) ? 1 : 0);
+	return (goya_plan_field(node, "compensate", &v) ? 1 : 0) + (is_map(node) ? 1 : 0) + goya_plan_agent_hidden(node);
 }
 
 static GoyaNode *
@@ -266,7 +266,7 @@ add_default_refs(GoyaPlanBuild *b, GoyaNode *node)
 }
 
 static bool
-read_kind(GoyaPlanBuild *b, GoyaNode *node, const GoyaWhere *at, const JsonbValue *object, bool *is_operator)
+read_kind(GoyaPlanBuild *b, GoyaNode *node, const GoyaWhere *at, const JsonbValue *object, bool *is_operator, const GoyaCustomKind **custom)
 {
 	GoyaWhere	here = {.up = at,.key = "kind",.len = 4};
 	char	   *kind = goya_plan_text(b, at, object, "kind", true);
@@ -275,6 +275,11 @@ read_kind(GoyaPlanBuild *b, GoyaNode *node, const GoyaWhere *at, const JsonbValu
 		return false;
 	if (goya_plan_kind(kind, strlen(kind), &node->kind, is_operator))
 		return true;
+	if (!b->resolved && b->lookups != NULL && b->lookups->node_kind != NULL && (*custom = b->lookups->node_kind(kind, b->lookups->arg)) != NULL)
+	{
+		node->kind = GOYA_NODE_SQL;
+		return true;
+	}
 	goya_plan_report(b, &here, "unknown_kind", goya_plan_did_you_mean(goya_plan_nearest(kind, strlen(kind), goya_plan_kind_names())),
 					 "there is no kind of node \"%s\"", goya_plan_clip(kind, strlen(kind)));
 	return false;
@@ -300,13 +305,14 @@ static void
 compile_node(GoyaPlanBuild *b, GoyaNode *node, const GoyaWhere *at, const JsonbValue *object)
 {
 	static const char *const joins[] = {"all", "any", NULL};
+	const GoyaCustomKind *custom = NULL;
 	bool		is_operator = false;
 	bool		known;
 	int			join = 0;
 
 	enter_node(b, node);
-	known = read_kind(b, node, at, object, &is_operator);
-	if (known)
+	known = read_kind(b, node, at, object, &is_operator, &custom);
+	if (known && custom == NULL)
 		goya_plan_check_fields(b, at, object, node->is_compensation ? compensation_fields : node->hidden ? body_fields : node_fields,
 							   goya_plan_kind_fields(node->kind, is_operator));
 
@@ -323,14 +329,18 @@ compile_node(GoyaPlanBuild *b, GoyaNode *node, const GoyaWhere *at, const JsonbV
 	node->timeout_ms = goya_plan_duration(b, at, object, "timeout", 0, 1);
 	if (!node->hidden && goya_plan_choice(b, at, object, "join", joins, &join))
 		node->join_any = join == 1;
-	node->idempotent = goya_plan_bool(b, at, object, "idempotent", true);
+	node->idempotent = goya_plan_bool(b, at, object, "idempotent", node->kind != GOYA_NODE_MCP);
 	goya_plan_read_price(b, node, at, object);
 	goya_plan_read_artifacts(b, node, at, object);
 	goya_plan_read_writes(b, node, at, object);
 	if (!node->is_compensation)
 		compile_compensation(b, node, at, object);
 	enter_node(b, node);
-	if (known)
+	if (known && custom == NULL)
+		goya_plan_read_schemas(b, node, at, object);
+	if (custom != NULL)
+		goya_plan_compile_custom(b, node, custom, node_fields, at, object);
+	else if (known)
 		goya_plan_compile_kind(b, node, is_operator, at, object);
 	add_default_refs(b, node);
 	if (node->refs.nodes != NIL || node->refs.all_nodes)
@@ -340,7 +350,7 @@ compile_node(GoyaPlanBuild *b, GoyaNode *node, const GoyaWhere *at, const JsonbV
 static bool
 can_compensate(GoyaNodeKind kind)
 {
-	return kind == GOYA_NODE_SQL || kind == GOYA_NODE_HTTP || kind == GOYA_NODE_TRANSFORM || kind == GOYA_NODE_NOOP;
+	return kind == GOYA_NODE_SQL || GOYA_NODE_CALLS(kind) || kind == GOYA_NODE_TRANSFORM || kind == GOYA_NODE_NOOP;
 }
 
 static void
@@ -370,7 +380,7 @@ compile_compensation(GoyaPlanBuild *b, GoyaNode *node, const GoyaWhere *at, cons
 	if (goya_plan_field(&v, "kind", &name) && name.type == jbvString &&
 		goya_plan_kind(name.val.string.val, name.val.string.len, &found, &is_operator) && !can_compensate(found))
 	{
-		goya_plan_report(b, &kind, "bad_value", pstrdup("Kinds of compensations: sql, http, operator, transform, noop."),
+		goya_plan_report(b, &kind, "bad_value", pstrdup("Kinds of compensations: sql, http, ai_model, mcp, cli, operator, transform, noop."),
 						 "a compensation cannot be of kind %s", goya_plan_clip(name.val.string.val, name.val.string.len));
 		return;
 	}
@@ -382,6 +392,20 @@ compile_compensation(GoyaPlanBuild *b, GoyaNode *node, const GoyaWhere *at, cons
 	b->plan->has_compensation = true;
 	enter_key(b, undo);
 	compile_node(b, undo, &here, &v);
+}
+
+/* A hidden node that is run for its owner; which key it has is the caller's to say. */
+GoyaNode *
+goya_plan_compile_hidden(GoyaPlanBuild *b, const GoyaNode *owner, const char *key, const GoyaWhere *at, const JsonbValue *object)
+{
+	GoyaNode   *node = add_node(b, key);
+
+	node->hidden = true;
+	node->owner = owner->index;
+	if (!enter_key(b, node))
+		report_duplicate(b, at, node->key);
+	compile_node(b, node, at, object);
+	return node;
 }
 
 /* "workflow": "name", in the place of a body: a node of kind workflow that gets the item. */
@@ -433,6 +457,12 @@ goya_plan_compile_body(GoyaPlanBuild *b, GoyaNode *map, const GoyaWhere *at, con
 	{
 		goya_plan_report(b, &kind, "bad_value", pstrdup("Put the inner map into a workflow of its own, and use that as body."),
 						 "a map cannot be the body of a map");
+		return;
+	}
+	if (goya_plan_agent_hidden(&v) > 0)
+	{
+		goya_plan_report(b, &kind, "bad_value", pstrdup("Put the agent into a workflow of its own, and use that as body."),
+						 "an agent cannot be the body of a map");
 		return;
 	}
 	key = read_key(b, &here, &v, false);

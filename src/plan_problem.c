@@ -345,6 +345,19 @@ goya_plan_choice(GoyaPlanBuild *b, const GoyaWhere *at, const JsonbValue *object
 	return false;
 }
 
+/* A schema that does not compile by itself: maybe it does with what it refers to. */
+static void
+check_bundled(GoyaPlanBuild *b, GoyaWhere *here, Jsonb *schema, char *error)
+{
+	char	   *ignored;
+	bool		refers = goya_schema_missing(schema, &ignored) != NIL;
+
+	if (refers && b->lookups && b->lookups->bundle_schema &&
+		goya_schema_compile(b->lookups->bundle_schema(schema, b->lookups->arg), &error) != NULL)
+		return;
+	goya_plan_report(b, here, refers ? GOYA_UNKNOWN_SCHEMA : "bad_schema", NULL, "%s", error ? error : "the JSON Schema is not valid");
+}
+
 /* A JSON Schema that compiles; a copy. */
 Jsonb *
 goya_plan_schema(GoyaPlanBuild *b, const GoyaWhere *at, const JsonbValue *object, const char *name)
@@ -365,7 +378,7 @@ goya_plan_schema(GoyaPlanBuild *b, const GoyaWhere *at, const JsonbValue *object
 	schema = goya_json_from_view(&v);
 	old = MemoryContextSwitchTo(b->scratch);
 	if (goya_schema_compile(schema, &error) == NULL)
-		goya_plan_report(b, &here, "bad_schema", NULL, "%s", error ? error : "the JSON Schema is not valid");
+		check_bundled(b, &here, schema, error);
 	MemoryContextSwitchTo(old);
 	return schema;
 }

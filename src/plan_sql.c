@@ -2,6 +2,7 @@
  * plan_sql.c
  *		goya.validate_workflow and what else SQL asks of definitions and templates.
  *
+ * Look-ups of operators, algorithms and kinds also say what rows say of them: schemas, status.
  * Look-ups run with the rights of the caller: whom a table is hidden from is told that the operator, workflow or price does not exist.
  * Functions are looked up in the system cache, which needs no rights and cannot fail on a name.
  *-------------------------------------------------------------------------
@@ -18,6 +19,7 @@
 #include "json_util.h"
 #include "parser/scansup.h"
 #include "plan_sql.h"
+#include "schema_bundle.h"
 #include "utils/builtins.h"
 #include "utils/catcache.h"
 #include "utils/memutils.h"
@@ -40,7 +42,7 @@ typedef struct Answer
 {
 	AnswerKey	key;
 	int			result;
-	char		mode[8];		/* of an operator */
+	char		mode[12];		/* of an operator */
 } Answer;
 
 typedef struct Lookups
@@ -143,6 +145,64 @@ price_exists(const char *name, void *arg)
 	return a->result != 0;
 }
 
+/* ---- rows of capabilities: asked once per node, not remembered ---- */
+
+/* All columns of the first row: a text, then values of jsonb.  False: there is no row. */
+static bool
+ask_row(SPIPlanPtr *plan, const char *sql, const char *name, int version, char **text, Jsonb **first, Jsonb **second)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	bool		isnull;
+	Datum		value;
+	Jsonb	  **outs[2] = {first, second};
+
+	*text = ask(plan, sql, name, version);
+	if (SPI_processed == 0)
+		return false;
+	for (int i = 0; i < 2 && outs[i] != NULL; i++)
+	{
+		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i + 2, &isnull);
+		*outs[i] = isnull ? NULL : goya_json_copy(DatumGetJsonbP(value));
+	}
+	MemoryContextSwitchTo(caller);
+	return true;
+}
+
+static bool
+operator_facts(const char *name, int version, GoyaOperatorFacts *facts, void *arg)
+{
+	static SPIPlanPtr plan = NULL;
+
+	return ask_row(&plan, "SELECT v.status, v.input_schema, v.output_schema FROM goya.operators o JOIN goya.operator_versions v ON v.operator_id = o.id"
+				   " WHERE o.tenant_id = goya.current_tenant() AND o.name = $1 AND v.version = CASE WHEN $2 > 0 THEN $2 ELSE o.active_version END",
+				   name, version, &facts->status, &facts->input_schema, &facts->output_schema);
+}
+
+static bool
+algorithm_facts(const char *name, int version, GoyaOperatorFacts *facts, void *arg)
+{
+	static SPIPlanPtr plan = NULL;
+
+	return ask_row(&plan, "SELECT (SELECT 'published' FROM goya.algorithm_implementations i JOIN goya.operators o ON o.tenant_id = i.tenant_id AND o.name = i.operator"
+				   " JOIN goya.operator_versions p ON p.operator_id = o.id AND p.version = i.operator_version AND p.status = 'published'"
+				   " WHERE i.tenant_id = v.tenant_id AND i.algorithm = v.algorithm AND i.version = v.version AND i.enabled LIMIT 1), v.input_schema, v.output_schema"
+				   " FROM goya.algorithms a JOIN goya.algorithm_versions v ON v.tenant_id = a.tenant_id AND v.algorithm = a.name"
+				   " WHERE a.tenant_id = goya.current_tenant() AND a.name = $1 AND v.version = CASE WHEN $2 > 0 THEN $2 ELSE a.active_version END",
+				   name, version, &facts->status, &facts->input_schema, &facts->output_schema);
+}
+
+static const GoyaCustomKind *
+node_kind(const char *name, void *arg)
+{
+	static SPIPlanPtr plan = NULL;
+	GoyaCustomKind *kind = palloc0(sizeof(GoyaCustomKind));
+
+	if (!ask_row(&plan, "SELECT k.function, k.schema FROM goya.node_kinds k WHERE k.tenant_id = goya.current_tenant() AND k.name = $1 AND $2 = 0", name, 0,
+				 &kind->function, &kind->schema, NULL))
+		return NULL;
+	return kind;
+}
+
 /* ---- functions ---- */
 
 /* One part of a name at *s, folded unless quoted; *s is moved behind it.  The compiler has checked the syntax. */
@@ -234,6 +294,12 @@ function_check(const char *name, void *arg)
 	return a->result;
 }
 
+static Jsonb *
+bundle_schema(Jsonb *schema, void *arg)
+{
+	return goya_schema_bundle(schema);
+}
+
 void
 goya_plan_sql_lookups(GoyaPlanLookups *lookups)
 {
@@ -250,6 +316,10 @@ goya_plan_sql_lookups(GoyaPlanLookups *lookups)
 	lookups->workflow_exists = workflow_exists;
 	lookups->function_check = function_check;
 	lookups->price_exists = price_exists;
+	lookups->operator_facts = operator_facts;
+	lookups->algorithm_facts = algorithm_facts;
+	lookups->node_kind = node_kind;
+	lookups->bundle_schema = bundle_schema;
 	lookups->arg = l;
 }
 
@@ -299,9 +369,10 @@ static const char *
 kind_name(GoyaNodeKind kind)
 {
 	static const char *const names[] = {
-		[GOYA_NODE_NOOP] = "noop",[GOYA_NODE_TRANSFORM] = "transform",[GOYA_NODE_CONDITION] = "condition",[GOYA_NODE_MAP] = "map",
+		[GOYA_NODE_NOOP] = "noop",[GOYA_NODE_TRANSFORM] = "transform",[GOYA_NODE_CONDITION] = "condition",[GOYA_NODE_MAP] = "map",[GOYA_NODE_AGENT] = "agent",
 		[GOYA_NODE_SLEEP] = "sleep",[GOYA_NODE_WAIT] = "wait",[GOYA_NODE_APPROVAL] = "approval",
-		[GOYA_NODE_WORKFLOW] = "workflow",[GOYA_NODE_SQL] = "sql",[GOYA_NODE_HTTP] = "http"
+		[GOYA_NODE_WORKFLOW] = "workflow",[GOYA_NODE_SQL] = "sql",[GOYA_NODE_HTTP] = "http",
+		[GOYA_NODE_WORKER] = "worker",[GOYA_NODE_AI_MODEL] = "ai_model",[GOYA_NODE_MCP] = "mcp",[GOYA_NODE_CLI] = "cli"
 	};
 
 	return names[kind];

@@ -4,7 +4,9 @@
  *
  * goya_schema_check_sql(schema jsonb, instance jsonb, max_errors int)
  * returns a row per violation.  The compiled form of the last schema is kept
- * on the call site (fn_extra), so a query over many rows compiles once.
+ * on the call site (fn_extra), so a query over many rows compiles once.  A
+ * schema that refers to registered documents is kept with these, and whether
+ * they are still the same is asked once per snapshot.
  *
  * What must hold:
  *	- A wrong schema is SQLSTATE 22023 with the place inside the schema in
@@ -14,6 +16,7 @@
 #include "postgres.h"
 
 #include "schema.h"
+#include "schema_bundle.h"
 
 #include "fmgr.h"
 #include "funcapi.h"
@@ -31,6 +34,8 @@ typedef struct SchemaCache
 {
 	MemoryContext context;
 	Jsonb	   *source;
+	Jsonb	   *bundle;			/* with registered documents; NULL: needs none */
+	GoyaSchemaStamp stamp;		/* when the bundle was seen to be right */
 	GoyaSchema *schema;
 } SchemaCache;
 
@@ -40,6 +45,40 @@ static bool
 same_document(Jsonb *a, Jsonb *b)
 {
 	return VARSIZE(a) == VARSIZE(b) && memcmp(a, b, VARSIZE(a)) == 0;
+}
+
+/* Do the documents that were registered when this was compiled still say the same? */
+static bool
+is_current(SchemaCache *cache)
+{
+	GoyaSchemaStamp now;
+	Jsonb	   *bundle;
+
+	if (cache->bundle == NULL)
+		return true;
+	goya_schema_stamp(&now);
+	if (goya_schema_same_stamp(&now, &cache->stamp))
+		return true;
+	bundle = goya_schema_bundle(cache->source);
+	if (!same_document(bundle, cache->bundle))
+		return false;
+	cache->stamp = now;
+	return true;
+}
+
+/* Compile into a cache made here; returns false with *error. */
+static bool
+compile_cache(SchemaCache *cache, char **error)
+{
+	char	   *wrong;
+
+	cache->schema = goya_schema_compile(cache->source, error);
+	if (cache->schema != NULL || goya_schema_missing(cache->source, &wrong) == NIL)
+		return cache->schema != NULL;
+	cache->bundle = goya_schema_bundle(cache->source);
+	goya_schema_stamp(&cache->stamp);
+	cache->schema = goya_schema_compile(cache->bundle, error);
+	return cache->schema != NULL;
 }
 
 /*
@@ -53,9 +92,8 @@ fetch_compiled(FmgrInfo *flinfo, Jsonb *source)
 	MemoryContext context;
 	MemoryContext old;
 	char	   *error = NULL;
-	GoyaSchema *schema;
 
-	if (cache != NULL && same_document(cache->source, source))
+	if (cache != NULL && same_document(cache->source, source) && is_current(cache))
 		return cache->schema;
 	if (cache != NULL)
 	{
@@ -63,11 +101,15 @@ fetch_compiled(FmgrInfo *flinfo, Jsonb *source)
 		MemoryContextDelete(cache->context);
 	}
 
-	context = AllocSetContextCreate(flinfo->fn_mcxt, "goya compiled schema",
+	/* Below the caller's memory until it is whole: nothing stays after an error. */
+	context = AllocSetContextCreate(CurrentMemoryContext, "goya compiled schema",
 									ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
-	schema = goya_schema_compile(source, &error);
-	if (schema == NULL)
+	cache = palloc0(sizeof(SchemaCache));
+	cache->context = context;
+	cache->source = palloc(VARSIZE(source));
+	memcpy(cache->source, source, VARSIZE(source));
+	if (!compile_cache(cache, &error))
 	{
 		MemoryContextSwitchTo(old);
 		error = pstrdup(error);
@@ -78,19 +120,15 @@ fetch_compiled(FmgrInfo *flinfo, Jsonb *source)
 				 errdetail("%s.", error),
 				 errhint("Correct the schema at the place named; the part after # is a JSON Pointer into it.")));
 	}
-	cache = palloc(sizeof(SchemaCache));
-	cache->context = context;
-	cache->schema = schema;
-	cache->source = palloc(VARSIZE(source));
-	memcpy(cache->source, source, VARSIZE(source));
 	MemoryContextSwitchTo(old);
+	MemoryContextSetParent(context, flinfo->fn_mcxt);
 	flinfo->fn_extra = cache;
-	return schema;
+	return cache->schema;
 }
 
 /*
  * goya.check_schema(schema jsonb, instance jsonb, max_errors int)
- * returns setof (path text, keyword text, message text, hint text).
+ * returns setof (path text, keyword text, message text, hint text, schema_path text).
  * A NULL schema or instance gives no rows.
  */
 Datum
@@ -119,8 +157,8 @@ goya_schema_check_sql(PG_FUNCTION_ARGS)
 	foreach(lc, errors)
 	{
 		GoyaSchemaError *e = (GoyaSchemaError *) lfirst(lc);
-		Datum		values[4];
-		bool		nulls[4] = {false, false, false, false};
+		Datum		values[5];
+		bool		nulls[5] = {false, false, false, false, false};
 
 		values[0] = CStringGetTextDatum(e->path);
 		values[1] = CStringGetTextDatum(e->keyword);
@@ -130,6 +168,7 @@ goya_schema_check_sql(PG_FUNCTION_ARGS)
 			values[3] = CStringGetTextDatum(e->hint);
 		else
 			nulls[3] = true;
+		values[4] = CStringGetTextDatum(e->schema_path);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;

@@ -107,12 +107,12 @@ check_count(GoyaSchemaCheck *ck, GoyaSchemaNode *node, JsonbValue *value,
 
 	if (node->min_items >= 0 && count < node->min_items)
 		schema_report(ck, path, "minItems", NULL,
-					  "must have at least " INT64_FORMAT " items, got " INT64_FORMAT,
-					  node->min_items, count);
+					  "must have at least " INT64_FORMAT " %s, got " INT64_FORMAT,
+					  node->min_items, schema_plural(node->min_items, "item", "items"), count);
 	if (node->max_items >= 0 && count > node->max_items)
 		schema_report(ck, path, "maxItems", NULL,
-					  "must have at most " INT64_FORMAT " items, got " INT64_FORMAT,
-					  node->max_items, count);
+					  "must have at most " INT64_FORMAT " %s, got " INT64_FORMAT,
+					  node->max_items, schema_plural(node->max_items, "item", "items"), count);
 }
 
 static void
@@ -143,12 +143,12 @@ check_contains(GoyaSchemaCheck *ck, GoyaSchemaNode *node, JsonbValue *value,
 		schema_report(ck, path,
 					  node->min_contains >= 0 ? "minContains" : "contains",
 					  NULL,
-					  "must contain at least " INT64_FORMAT " items of the form required, got " INT64_FORMAT,
-					  least, matches);
+					  "must contain at least " INT64_FORMAT " %s of the form required, got " INT64_FORMAT,
+					  least, schema_plural(least, "item", "items"), matches);
 	if (node->max_contains >= 0 && matches > node->max_contains)
 		schema_report(ck, path, "maxContains", NULL,
-					  "must contain at most " INT64_FORMAT " items of the form given, got " INT64_FORMAT,
-					  node->max_contains, matches);
+					  "must contain at most " INT64_FORMAT " %s of the form given, got " INT64_FORMAT,
+					  node->max_contains, schema_plural(node->max_contains, "item", "items"), matches);
 }
 
 /* One item against its schema; false says why in terms of the array. */

@@ -151,6 +151,8 @@ check_type(GoyaSchemaCheck *ck, GoyaSchemaNode *node, JsonbValue *value,
 		strspn(pnstrdup(value->val.string.val, value->val.string.len),
 			   "-.0123456789") == (size_t) value->val.string.len)
 		hint = "Write the number without quotes.";
+	else if (!ck->quiet)
+		hint = goya_schema_example_hint(node);
 	if (value->type == jbvNumeric && (node->types & GOYA_JSON_INTEGER))
 		schema_report(ck, path, "type", "Write a number without a fraction.",
 					  "expected %s, got %s",
@@ -184,7 +186,8 @@ check_choices(GoyaSchemaCheck *ck, GoyaSchemaNode *node, JsonbValue *value,
 		appendStringInfo(&buf, "%s%s", i == 0 ? "" : ", ",
 						 goya_schema_value_text(&choices->values[i]));
 	}
-	schema_report(ck, path, "enum", NULL, "expected one of %s, got %s",
+	schema_report(ck, path, "enum", goya_schema_similar_choice(choices, value),
+				  "expected one of %s, got %s",
 				  buf.data, goya_schema_value_text(value));
 	pfree(buf.data);
 }
@@ -248,14 +251,16 @@ check_string(GoyaSchemaCheck *ck, GoyaSchemaNode *node, JsonbValue *value,
 		chars = pg_mbstrlen_with_len(s, len);
 	if (node->min_length >= 0 && chars < node->min_length)
 		schema_report(ck, path, "minLength", NULL,
-					  "must have at least " INT64_FORMAT " characters, got " INT64_FORMAT,
-					  node->min_length, chars);
+					  "must have at least " INT64_FORMAT " %s, got " INT64_FORMAT,
+					  node->min_length,
+					  schema_plural(node->min_length, "character", "characters"), chars);
 	if (node->max_length >= 0 && chars > node->max_length)
 		schema_report(ck, path, "maxLength", NULL,
-					  "must have at most " INT64_FORMAT " characters, got " INT64_FORMAT,
-					  node->max_length, chars);
+					  "must have at most " INT64_FORMAT " %s, got " INT64_FORMAT,
+					  node->max_length,
+					  schema_plural(node->max_length, "character", "characters"), chars);
 	if (node->pattern && !goya_schema_regex_match(node->pattern, s, len))
-		schema_report(ck, path, "pattern", NULL,
+		schema_report(ck, path, "pattern", goya_schema_example_hint(node),
 					  "%s does not match the pattern %s",
 					  goya_schema_quote(s, len),
 					  goya_schema_regex_source(node->pattern));
@@ -456,6 +461,7 @@ goya_schema_evaluate(GoyaSchemaCheck *ck, GoyaSchemaNode *node,
 {
 	GoyaSchemaScope frame;
 	GoyaSchemaScope *outer = ck->scope;
+	GoyaSchemaNode *above = ck->node;
 	GoyaSchemaSeen mine = {false, false, NULL, NULL};
 	bool		track;
 	int			before = ck->nerrors;
@@ -476,6 +482,7 @@ goya_schema_evaluate(GoyaSchemaCheck *ck, GoyaSchemaNode *node,
 		frame.resource = node->resource;
 		ck->scope = &frame;
 	}
+	ck->node = node;
 	track = (seen != NULL || node->unevaluated_items != NULL ||
 			 node->unevaluated_properties != NULL);
 	check_node(ck, node, value, path, track ? &mine : NULL);
@@ -489,6 +496,7 @@ goya_schema_evaluate(GoyaSchemaCheck *ck, GoyaSchemaNode *node,
 			goya_schema_check_rest_items(ck, node, value, path, &mine);
 	}
 	ck->scope = outer;
+	ck->node = above;
 	valid = (ck->nerrors == before && !ck->aborted);
 	if (valid && seen != NULL)
 		merge_seen(seen, &mine);

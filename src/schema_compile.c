@@ -333,7 +333,11 @@ compile_keywords(GoyaSchemaCompiler *cc, GoyaSchemaNode *node,
 		(void) JsonbIteratorNext(&it, &v, true);
 		kw = goya_schema_find_keyword(key.val.string.val, key.val.string.len,
 									  node->resource->dialect);
-		if (kw != NULL && !compile_keyword(cc, node, kw, &v))
+		if (kw == NULL)
+			continue;
+		if (node->resource->omitted && goya_schema_is_omitted(node->resource->omitted, kw))
+			continue;
+		if (!compile_keyword(cc, node, kw, &v))
 			return false;
 	}
 	return true;
@@ -521,26 +525,59 @@ init_compiler(GoyaSchemaCompiler *cc)
 	cc->never->verdict = -1;
 }
 
+/* Everything of a schema that is already copied; the root, NULL when wrong. */
+static GoyaSchemaNode *
+compile_document(GoyaSchemaCompiler *cc, Jsonb *document)
+{
+	GoyaSchemaNode *node;
+	JsonbValue	root;
+
+	goya_schema_root_value(document, &root);
+	if (goya_schema_is_container(&root, true) &&
+		(!goya_schema_read_documents(cc, root.val.binary.data) ||
+		 !goya_schema_scan_document(cc, root.val.binary.data, "")))
+		return NULL;
+	node = compile_value(cc, &root, "#", NULL);
+	if (node == NULL || !resolve_pending(cc) || !bind_anchors(cc) ||
+		!measure_chains(cc))
+		return NULL;
+	return node;
+}
+
 GoyaSchema *
 goya_schema_compile(Jsonb *schema, char **error)
 {
 	GoyaSchema *result = palloc0(sizeof(GoyaSchema));
 	GoyaSchemaCompiler cc;
-	JsonbValue	root;
 
 	init_compiler(&cc);
 	result->document = memcpy(palloc(VARSIZE(schema)), schema, VARSIZE(schema));
-	goya_schema_root_value(result->document, &root);
-	if (!goya_schema_is_container(&root, true) ||
-		goya_schema_scan_document(&cc, root.val.binary.data, ""))
-		result->root = compile_value(&cc, &root, "#", NULL);
-	if (result->root != NULL &&
-		(!resolve_pending(&cc) || !bind_anchors(&cc) ||
-		 !measure_chains(&cc)))
-		result->root = NULL;
+	result->root = compile_document(&cc, result->document);
 	MemoryContextDelete(cc.scratch);
 	if (result->root != NULL)
 		return result;
 	*error = cc.error;
 	return NULL;
+}
+
+List *
+goya_schema_missing(Jsonb *schema, char **error)
+{
+	MemoryContext result = CurrentMemoryContext;
+	MemoryContext work = AllocSetContextCreate(result, "goya schema references",
+											   ALLOCSET_DEFAULT_SIZES);
+	GoyaSchemaCompiler cc;
+	List	   *missing = NIL;
+	ListCell   *lc;
+
+	MemoryContextSwitchTo(work);
+	init_compiler(&cc);
+	cc.collecting = true;
+	(void) compile_document(&cc, schema);
+	MemoryContextSwitchTo(result);
+	foreach(lc, cc.missing)
+		missing = lappend(missing, pstrdup(lfirst(lc)));
+	*error = cc.error ? pstrdup(cc.error) : NULL;
+	MemoryContextDelete(work);
+	return *error ? NIL : missing;
 }

@@ -3,7 +3,8 @@
  *	  What the schema_*.c files share: the compiled node and its helpers.
  *
  * Dependencies run one way:
- *	  schema.c -> schema_compile.c -> schema_ref.c -> schema_uri.c, schema_meta.c
+ *	  schema.c, schema_bundle.c -> schema_compile.c -> schema_ref.c ->
+ *	  schema_uri.c, schema_document.c -> schema_meta.c
  *	  schema_compile.c, schema_ref.c -> schema_keyword.c (the table)
  *	  schema.c -> schema_check.c <-> schema_array.c, schema_object.c
  *	  compile and check -> schema_report.c, schema_format.c -> schema_regex.c ->
@@ -39,6 +40,12 @@
 	(GOYA_DIALECT_2019 | GOYA_DIALECT_2020 | GOYA_DIALECT_AUTO)
 #define GOYA_DIALECT_ANY		(GOYA_DIALECT_7 | GOYA_DIALECT_NEW)
 
+/* Vocabularies that a metaschema may leave out. */
+#define GOYA_OMIT_VALIDATION	0x01
+#define GOYA_OMIT_APPLICATOR	0x02
+#define GOYA_OMIT_UNEVALUATED	0x04
+#define GOYA_OMIT_FORMAT		0x08
+
 /* JSON types as bits, for the keyword "type". */
 #define GOYA_JSON_NULL			0x01
 #define GOYA_JSON_BOOLEAN		0x02
@@ -72,8 +79,10 @@ typedef struct GoyaSchemaAnchor
 typedef struct GoyaSchemaResource
 {
 	char	   *uri;			/* absolute where possible, no fragment */
+	char	   *retrieved;		/* the URI it was found under, before its $id */
 	JsonbContainer *root;
 	int			dialect;
+	int			omitted;		/* GOYA_OMIT_…: keywords that say nothing here */
 	List	   *anchors;		/* of GoyaSchemaAnchor * */
 } GoyaSchemaResource;
 
@@ -164,6 +173,7 @@ struct GoyaSchemaNode
 	GoyaSchemaNode *unevaluated_items;
 	GoyaSchemaNode *unevaluated_properties;
 	GoyaSchemaMap *definitions; /* compiled for their errors only */
+	JsonbValue *examples;		/* for hints */
 };
 
 struct GoyaSchema
@@ -177,7 +187,7 @@ struct GoyaSchema
 /* What a keyword's value looks like and where it goes in the node. */
 typedef enum GoyaSchemaShape
 {
-	SHAPE_IGNORED,				/* understood elsewhere, or an annotation */
+	SHAPE_EXAMPLES,				/* an annotation, whatever its value */
 	SHAPE_TYPE,
 	SHAPE_VALUE,
 	SHAPE_VALUES,
@@ -187,6 +197,7 @@ typedef enum GoyaSchemaShape
 	SHAPE_FLAG,
 	SHAPE_REGEX,
 	SHAPE_FORMAT,
+	SHAPE_REFUSED,				/* would change the answer if it were ignored */
 	SHAPE_STRINGS,
 	SHAPE_STRINGS_MAP,
 	/* the following hold schemas */
@@ -221,6 +232,9 @@ typedef struct GoyaSchemaCompiler
 	HTAB	   *places;			/* JsonbContainer * -> GoyaSchemaPlace */
 	List	   *resources;		/* of GoyaSchemaResource * */
 	List	   *pending;		/* references still to be resolved */
+	JsonbContainer *documents;	/* "$documents" of the root, or NULL */
+	bool		collecting;		/* an unknown document is no error ... */
+	List	   *missing;		/* ... but noted here, char * */
 	GoyaSchemaNode *always;
 	GoyaSchemaNode *never;
 	char	   *error;			/* first problem; NULL = none so far */
@@ -239,6 +253,7 @@ typedef struct GoyaSchemaTarget
 extern const GoyaSchemaKeyword *goya_schema_find_keyword(const char *name,
 														 int len,
 														 int dialect);
+extern bool goya_schema_is_omitted(int omitted, const GoyaSchemaKeyword *kw);
 extern GoyaSchemaNode *goya_schema_make_node(GoyaSchemaPlace *place);
 extern bool goya_schema_is_container(const JsonbValue *v, bool object);
 extern bool goya_schema_compile_plain(GoyaSchemaCompiler *cc,
@@ -257,6 +272,18 @@ extern bool goya_schema_resolve(GoyaSchemaCompiler *cc, const char *ref,
 								const char *location, const char *keyword,
 								GoyaSchemaTarget *target);
 extern char *goya_schema_resolve_uri(const char *base, const char *ref);
+extern bool goya_schema_get_string(JsonbContainer *at, const char *key,
+								   char **result);
+extern bool goya_schema_read_documents(GoyaSchemaCompiler *cc,
+									   JsonbContainer *root);
+extern int	goya_schema_guess_dialect(JsonbContainer *root);
+extern bool goya_schema_read_dialect(GoyaSchemaCompiler *cc,
+									 JsonbContainer *at,
+									 GoyaSchemaResource *resource,
+									 const char *location);
+extern GoyaSchemaResource *goya_schema_find_resource(GoyaSchemaCompiler *cc,
+													 const char *uri);
+extern bool goya_schema_note_missing(GoyaSchemaCompiler *cc, const char *uri);
 extern const char *goya_schema_find_metaschema(const char *uri);
 extern char *goya_schema_child_location(const char *location,
 										const char *key, int len);
@@ -310,6 +337,7 @@ typedef struct GoyaSchemaCheck
 	bool		quiet;			/* count errors, do not describe them */
 	bool		aborted;		/* a limit was hit; the result is final */
 	int64		steps;
+	GoyaSchemaNode *node;		/* being applied, for the schema path */
 	GoyaSchemaScope *scope;
 } GoyaSchemaCheck;
 
@@ -374,5 +402,11 @@ extern char *goya_schema_quote(const char *s, int len);
 extern char *goya_schema_types_text(uint32 types);
 extern char *goya_schema_similar_key(GoyaSchemaMap *known, const char *key,
 									 int len);
+extern char *goya_schema_similar_choice(GoyaSchemaValues *choices,
+										JsonbValue *value);
+extern char *goya_schema_misspelt_key(GoyaSchemaMap *known, JsonbValue *object,
+									  GoyaSchemaKey *missing);
+extern char *goya_schema_example_hint(GoyaSchemaNode *node);
+#define schema_plural(n, one, many) ((n) == 1 ? (one) : (many))
 
 #endif							/* GOYA_SCHEMA_INTERNAL_H */

@@ -34,6 +34,7 @@ static const GoyaSchemaKeyword keywords[] = {
 	{"maxLength", SHAPE_COUNT, ANY, FIELD(max_length)},
 	{"minLength", SHAPE_COUNT, ANY, FIELD(min_length)},
 	{"pattern", SHAPE_REGEX, ANY, FIELD(pattern)},
+	{"examples", SHAPE_EXAMPLES, ANY, FIELD(examples)},
 	{"format", SHAPE_FORMAT, ANY, FIELD(format)},
 	{"prefixItems", SHAPE_SCHEMA_LIST, GOYA_DIALECT_2020 | GOYA_DIALECT_AUTO, FIELD(prefix)},
 	{"items", SHAPE_ITEMS, ANY, FIELD(rest)},
@@ -63,6 +64,7 @@ static const GoyaSchemaKeyword keywords[] = {
 	{"else", SHAPE_SCHEMA, ANY, FIELD(else_node)},
 	{"unevaluatedItems", SHAPE_SCHEMA, NEW, FIELD(unevaluated_items)},
 	{"unevaluatedProperties", SHAPE_SCHEMA, NEW, FIELD(unevaluated_properties)},
+	{"$recursiveRef", SHAPE_REFUSED, GOYA_DIALECT_2019, 0},
 	{"definitions", SHAPE_SCHEMA_MAP, ANY, FIELD(definitions)},
 	{"$defs", SHAPE_SCHEMA_MAP, ANY, FIELD(definitions)},
 };
@@ -79,6 +81,24 @@ goya_schema_find_keyword(const char *name, int len, int dialect)
 			return kw;
 	}
 	return NULL;
+}
+
+/* Is the keyword of a vocabulary that the resource's metaschema leaves out? */
+bool
+goya_schema_is_omitted(int omitted, const GoyaSchemaKeyword *kw)
+{
+	if (kw->shape == SHAPE_EXAMPLES)
+		return false;
+	if (kw->shape == SHAPE_FORMAT)
+		return (omitted & GOYA_OMIT_FORMAT) != 0;
+	if (kw->shape < SHAPE_SCHEMA)
+		return (omitted & GOYA_OMIT_VALIDATION) != 0;
+	if (kw->offset == offsetof(GoyaSchemaNode, definitions))
+		return false;
+	if (kw->offset == offsetof(GoyaSchemaNode, unevaluated_items) ||
+		kw->offset == offsetof(GoyaSchemaNode, unevaluated_properties))
+		return (omitted & GOYA_OMIT_UNEVALUATED) != 0;
+	return (omitted & GOYA_OMIT_APPLICATOR) != 0;
 }
 
 /* A node with nothing in it; place may be NULL. */
@@ -243,6 +263,7 @@ goya_schema_compile_plain(GoyaSchemaCompiler *cc, GoyaSchemaNode *node,
 		case SHAPE_TYPE:
 			return compile_types(cc, v, node->location, field);
 		case SHAPE_VALUE:
+		case SHAPE_EXAMPLES:
 			*(JsonbValue **) field = memcpy(palloc(sizeof(JsonbValue)), v,
 											sizeof(JsonbValue));
 			return true;
@@ -274,6 +295,11 @@ goya_schema_compile_plain(GoyaSchemaCompiler *cc, GoyaSchemaNode *node,
 					goya_schema_find_format(v->val.string.val,
 											v->val.string.len);
 			break;
+		case SHAPE_REFUSED:
+			goya_schema_fail(cc, node->location, kw->name,
+							 "%s of 2019-09 is not supported, use dialect 2020-12 with $dynamicRef",
+							 kw->name);
+			return false;
 		default:
 			break;
 	}

@@ -27,12 +27,12 @@ check_count(GoyaSchemaCheck *ck, GoyaSchemaNode *node, JsonbValue *value,
 
 	if (node->min_properties >= 0 && count < node->min_properties)
 		schema_report(ck, path, "minProperties", NULL,
-					  "must have at least " INT64_FORMAT " keys, got " INT64_FORMAT,
-					  node->min_properties, count);
+					  "must have at least " INT64_FORMAT " %s, got " INT64_FORMAT,
+					  node->min_properties, schema_plural(node->min_properties, "key", "keys"), count);
 	if (node->max_properties >= 0 && count > node->max_properties)
 		schema_report(ck, path, "maxProperties", NULL,
-					  "must have at most " INT64_FORMAT " keys, got " INT64_FORMAT,
-					  node->max_properties, count);
+					  "must have at most " INT64_FORMAT " %s, got " INT64_FORMAT,
+					  node->max_properties, schema_plural(node->max_properties, "key", "keys"), count);
 }
 
 static void
@@ -46,7 +46,9 @@ check_required(GoyaSchemaCheck *ck, GoyaSchemaNode *node, JsonbValue *value,
 		if (schema_is_full(ck))
 			return;
 		if (!has_key(value, key))
-			schema_report(ck, path, "required", NULL, "key %s is missing",
+			schema_report(ck, path, "required",
+						  goya_schema_misspelt_key(node->properties, value, key),
+						  "key %s is missing",
 						  goya_schema_quote(key->name, key->len));
 	}
 }

@@ -8,13 +8,8 @@
  * $id), and per resource its anchors.  Places are keyed by the address of the
  * object's container in the jsonb, which is unique and stable.
  *
- * Decided: references stay inside the document, the draft-07 and 2020-12
- * metaschemas are built in, and anything else is an error that says so;
- * a database does not fetch schemas from the network.
- *
- * Without $schema a document counts as draft 7, unless it uses a keyword that
- * came later, such as $defs; then it follows the later rules, under which
- * keywords beside $ref apply as well.
+ * Which documents a reference may reach, and by which rules each is read, is
+ * in schema_document.c.
  */
 #include "postgres.h"
 
@@ -28,95 +23,6 @@ static bool scan_object(GoyaSchemaCompiler *cc, JsonbContainer *at,
 						GoyaSchemaResource *resource, char *location,
 						int depth);
 
-/* Fetch a string member; false if absent or not a string. */
-static bool
-get_string(JsonbContainer *at, const char *key, char **result)
-{
-	JsonbValue	v;
-
-	if (getKeyJsonValueFromContainer(at, key, strlen(key), &v) == NULL ||
-		v.type != jbvString)
-		return false;
-	*result = pnstrdup(v.val.string.val, v.val.string.len);
-	return true;
-}
-
-/* The dialect named by $schema, or 0 if it is not one we know. */
-static int
-dialect_of_uri(char *uri)
-{
-	static const struct
-	{
-		const char *uri;
-		int			dialect;
-	}			known[] = {
-		{"json-schema.org/draft-07/schema", GOYA_DIALECT_7},
-		{"json-schema.org/draft-06/schema", GOYA_DIALECT_7},
-		{"json-schema.org/draft/2019-09/schema", GOYA_DIALECT_2019},
-		{"json-schema.org/draft/2020-12/schema", GOYA_DIALECT_2020},
-		{"json-schema.org/schema", GOYA_DIALECT_AUTO},
-	};
-	size_t		len = strlen(uri);
-
-	if (len > 0 && uri[len - 1] == '#')
-		uri[len - 1] = '\0';
-	if (strncmp(uri, "http://", 7) == 0)
-		uri += 7;
-	else if (strncmp(uri, "https://", 8) == 0)
-		uri += 8;
-	for (size_t i = 0; i < lengthof(known); i++)
-		if (strcmp(uri, known[i].uri) == 0)
-			return known[i].dialect;
-	return 0;
-}
-
-/* Does any key in the document exist only since 2019-09? */
-static int
-guess_dialect(JsonbContainer *root)
-{
-	static const char *const newer[] = {"$defs", "$anchor", "$dynamicRef",
-		"$dynamicAnchor", "prefixItems", "dependentRequired",
-		"dependentSchemas", "unevaluatedItems", "unevaluatedProperties",
-	"minContains", "maxContains"};
-	JsonbIterator *it = JsonbIteratorInit(root);
-	JsonbIteratorToken token;
-	JsonbValue	v;
-
-	while ((token = JsonbIteratorNext(&it, &v, false)) != WJB_DONE)
-	{
-		if (token != WJB_KEY)
-			continue;
-		for (size_t i = 0; i < lengthof(newer); i++)
-			if ((size_t) v.val.string.len == strlen(newer[i]) &&
-				memcmp(v.val.string.val, newer[i], v.val.string.len) == 0)
-				return GOYA_DIALECT_AUTO;
-	}
-	return GOYA_DIALECT_7;
-}
-
-/* Set the dialect of a resource from its $schema; fails on unknown ones. */
-static bool
-read_dialect(GoyaSchemaCompiler *cc, JsonbContainer *at,
-			 GoyaSchemaResource *resource, const char *location)
-{
-	char	   *uri;
-	int			dialect;
-
-	if (!get_string(at, "$schema", &uri))
-		return true;
-	dialect = dialect_of_uri(uri);
-	if (dialect == 0)
-	{
-		goya_schema_fail(cc, location, "$schema",
-						 "dialect %s is not supported, use draft-07 (http://json-schema.org/draft-07/schema#) "
-						 "or 2020-12 (https://json-schema.org/draft/2020-12/schema)",
-						 goya_schema_quote(uri, strlen(uri)));
-		return false;
-	}
-	resource->dialect = dialect;
-	return true;
-}
-
 static GoyaSchemaResource *
 make_resource(GoyaSchemaCompiler *cc, JsonbContainer *root, char *uri,
 			  int dialect)
@@ -124,6 +30,7 @@ make_resource(GoyaSchemaCompiler *cc, JsonbContainer *root, char *uri,
 	GoyaSchemaResource *resource = palloc0(sizeof(GoyaSchemaResource));
 
 	resource->uri = uri;
+	resource->retrieved = uri;
 	resource->root = root;
 	resource->dialect = dialect;
 	cc->resources = lappend(cc->resources, resource);
@@ -154,7 +61,7 @@ identify_object(GoyaSchemaCompiler *cc, JsonbContainer *at,
 	char	   *id;
 	char	   *anchor;
 	char	   *hash;
-	bool		has_id = get_string(at, "$id", &id);
+	bool		has_id = goya_schema_get_string(at, "$id", &id);
 
 	if (has_id && resource->dialect == GOYA_DIALECT_7 &&
 		getKeyJsonValueFromContainer(at, "$ref", 4, &(JsonbValue){0}) != NULL)
@@ -168,10 +75,13 @@ identify_object(GoyaSchemaCompiler *cc, JsonbContainer *at,
 			resource->uri = goya_schema_resolve_uri(resource->uri, id);
 		else if (*id != '\0')
 		{
+			int			omitted = resource->omitted;
+
 			resource = make_resource(cc, at,
 									 goya_schema_resolve_uri(resource->uri, id),
 									 resource->dialect);
-			if (!read_dialect(cc, at, resource, location))
+			resource->omitted = omitted;
+			if (!goya_schema_read_dialect(cc, at, resource, location))
 				return NULL;
 		}
 		if (hash != NULL && *hash != '\0' &&
@@ -180,9 +90,9 @@ identify_object(GoyaSchemaCompiler *cc, JsonbContainer *at,
 	}
 	if (resource->dialect & GOYA_DIALECT_NEW)
 	{
-		if (get_string(at, "$anchor", &anchor))
+		if (goya_schema_get_string(at, "$anchor", &anchor))
 			add_anchor(resource, at, anchor, false);
-		if (get_string(at, "$dynamicAnchor", &anchor))
+		if (goya_schema_get_string(at, "$dynamicAnchor", &anchor))
 			add_anchor(resource, at, anchor, true);
 	}
 	return resource;
@@ -286,8 +196,8 @@ goya_schema_scan_document(GoyaSchemaCompiler *cc, JsonbContainer *root,
 {
 	GoyaSchemaResource *resource;
 
-	resource = make_resource(cc, root, pstrdup(uri), guess_dialect(root));
-	return read_dialect(cc, root, resource, "#") &&
+	resource = make_resource(cc, root, pstrdup(uri), goya_schema_guess_dialect(root));
+	return goya_schema_read_dialect(cc, root, resource, "#") &&
 		scan_object(cc, root, resource,
 					*uri ? psprintf("%s#", uri) : pstrdup("#"), 0);
 }
@@ -296,30 +206,6 @@ GoyaSchemaPlace *
 goya_schema_find_place(GoyaSchemaCompiler *cc, JsonbContainer *at)
 {
 	return hash_search(cc->places, &at, HASH_FIND, NULL);
-}
-
-/* The resource with this URI, loading a built-in metaschema if it is one. */
-static GoyaSchemaResource *
-find_resource(GoyaSchemaCompiler *cc, const char *uri)
-{
-	ListCell   *lc;
-	const char *text;
-	Jsonb	   *jb;
-
-	foreach(lc, cc->resources)
-	{
-		GoyaSchemaResource *resource = lfirst(lc);
-
-		if (strcmp(resource->uri, uri) == 0)
-			return resource;
-	}
-	text = goya_schema_find_metaschema(uri);
-	if (text == NULL)
-		return NULL;
-	jb = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
-	if (!goya_schema_scan_document(cc, &jb->root, uri))
-		return NULL;
-	return goya_schema_find_place(cc, &jb->root)->resource;
 }
 
 static int
@@ -463,12 +349,21 @@ goya_schema_resolve(GoyaSchemaCompiler *cc, const char *ref,
 		*fragment++ = '\0';
 		decode_percent(fragment);
 	}
-	target->resource = find_resource(cc, uri);
+	target->resource = goya_schema_find_resource(cc, uri);
 	if (target->resource == NULL)
 	{
+		if (cc->error != NULL)
+			return false;		/* found, but wrong itself */
+		if (goya_schema_note_missing(cc, uri))
+		{
+			target->value.type = jbvBool;
+			target->value.val.boolean = true;
+			return true;
+		}
 		goya_schema_fail(cc, location, keyword,
-						 "remote reference %s is not supported, copy that schema into \"$defs\" and refer to it there",
-						 goya_schema_quote(ref, strlen(ref)));
+						 "no schema %s is known, register it with goya.register_schema or copy it into \"%s\" and refer to it there",
+						 goya_schema_quote(uri, strlen(uri)),
+						 from->dialect == GOYA_DIALECT_7 ? "definitions" : "$defs");
 		return false;
 	}
 	if (fragment == NULL || *fragment == '\0')

@@ -21,6 +21,18 @@
 
 /* Bytes of a value shown in a message. */
 #define SHOWN_LENGTH	60
+/* Names looked through for a similar one, and changes that are too many. */
+#define MAX_NAMES		100
+#define MAX_DISTANCE	3
+
+/* Where in the schema a keyword stands; "false" and "limit" are none. */
+static char *
+schema_place(const char *location, const char *keyword)
+{
+	if (strcmp(keyword, "false") == 0 || strcmp(keyword, "limit") == 0)
+		return pstrdup(location);
+	return goya_schema_child_location(location, keyword, -1);
+}
 
 /* Add one violation; used through schema_report(). */
 void
@@ -52,6 +64,7 @@ goya_schema_describe(GoyaSchemaCheck *ck, GoyaSchemaPath *path,
 	error->keyword = pstrdup(keyword);
 	error->message = buf.data;
 	error->hint = hint ? pstrdup(hint) : NULL;
+	error->schema_path = schema_place(ck->node ? ck->node->location : "#", keyword);
 	ck->errors = lappend(ck->errors, error);
 	MemoryContextSwitchTo(old);
 }
@@ -199,6 +212,27 @@ goya_schema_types_text(uint32 types)
 }
 
 /*
+ * How far two names are apart, counted in changes; best when it is not less or
+ * they have too little in common to be the same word misspelt.
+ */
+static int
+distance_of(const char *a, int alen, const char *b, int blen, int best)
+{
+	int			distance;
+
+	if (alen <= 2 || alen > SHOWN_LENGTH || blen > SHOWN_LENGTH || abs(alen - blen) >= best)
+		return best;
+	distance = varstr_levenshtein(a, alen, b, blen, 1, 1, 1, true);
+	return distance < best && distance * 2 < alen ? distance : best;
+}
+
+static char *
+did_you_mean(const char *name, int len)
+{
+	return psprintf("Did you mean %s?", goya_schema_quote(name, len));
+}
+
+/*
  * A hint for a key nobody knows: the known one it resembles, or all of them
  * if they fit on a line.  NULL if there is nothing helpful to say.
  */
@@ -207,27 +241,23 @@ goya_schema_similar_key(GoyaSchemaMap *known, const char *key, int len)
 {
 	StringInfoData buf;
 	GoyaSchemaKey *best = NULL;
-	int			best_distance = 3;
+	int			best_distance = MAX_DISTANCE;
 
-	if (known == NULL || known->count == 0 || known->count > 100)
+	if (known == NULL || known->count == 0 || known->count > MAX_NAMES)
 		return NULL;
-	for (int i = 0; i < known->count && len > 2 && len <= SHOWN_LENGTH; i++)
+	for (int i = 0; i < known->count; i++)
 	{
 		GoyaSchemaKey *k = &known->keys[i];
-		int			distance;
+		int			distance = distance_of(key, len, k->name, k->len, best_distance);
 
-		if (k->len > SHOWN_LENGTH || abs(k->len - len) >= best_distance)
-			continue;
-		distance = varstr_levenshtein(key, len, k->name, k->len, 1, 1, 1, true);
-		if (distance < best_distance && distance * 2 < len)
+		if (distance < best_distance)
 		{
 			best = k;
 			best_distance = distance;
 		}
 	}
 	if (best != NULL)
-		return psprintf("Did you mean %s?",
-						goya_schema_quote(best->name, best->len));
+		return did_you_mean(best->name, best->len);
 	initStringInfo(&buf);
 	appendStringInfoString(&buf, "Known keys are ");
 	for (int i = 0; i < known->count; i++)
@@ -236,4 +266,86 @@ goya_schema_similar_key(GoyaSchemaMap *known, const char *key, int len)
 										   known->keys[i].len));
 	appendStringInfoChar(&buf, '.');
 	return buf.len <= 200 ? buf.data : NULL;
+}
+
+/* A hint for a string that is none of the choices: the one it resembles, or NULL. */
+char *
+goya_schema_similar_choice(GoyaSchemaValues *choices, JsonbValue *value)
+{
+	JsonbValue *best = NULL;
+	int			best_distance = MAX_DISTANCE;
+
+	if (value->type != jbvString || choices->count > MAX_NAMES)
+		return NULL;
+	for (int i = 0; i < choices->count; i++)
+	{
+		JsonbValue *v = &choices->values[i];
+		int			len = v->type == jbvString ? v->val.string.len : 0;
+		int			distance;
+
+		if (len == 0)
+			continue;
+		if (len == value->val.string.len &&
+			pg_strncasecmp(v->val.string.val, value->val.string.val, len) == 0)
+			distance = 0;		/* only the case is wrong */
+		else
+			distance = distance_of(value->val.string.val, value->val.string.len,
+								   v->val.string.val, len, best_distance);
+		if (distance < best_distance)
+		{
+			best = v;
+			best_distance = distance;
+		}
+	}
+	return best ? did_you_mean(best->val.string.val, best->val.string.len) : NULL;
+}
+
+/* A hint for a missing key: one in the object that resembles it and is not known itself; NULL if there is none. */
+char *
+goya_schema_misspelt_key(GoyaSchemaMap *known, JsonbValue *object, GoyaSchemaKey *missing)
+{
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue	v;
+	JsonbValue	best;
+	int			best_distance = MAX_DISTANCE;
+
+	if (JsonContainerSize(object->val.binary.data) > MAX_NAMES || (known && known->count > MAX_NAMES))
+		return NULL;
+	it = JsonbIteratorInit(object->val.binary.data);
+	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
+	{
+		int			distance = best_distance;
+		bool		is_known = false;
+
+		if (token != WJB_KEY)
+			continue;
+		for (int i = 0; known && i < known->count && !is_known; i++)
+			is_known = known->keys[i].len == v.val.string.len &&
+				memcmp(known->keys[i].name, v.val.string.val, v.val.string.len) == 0;
+		if (!is_known)
+			distance = distance_of(missing->name, missing->len, v.val.string.val, v.val.string.len, best_distance);
+		if (distance < best_distance)
+		{
+			best = v;
+			best_distance = distance;
+		}
+	}
+	if (best_distance == MAX_DISTANCE)
+		return NULL;
+	return psprintf("There is a key %s; is it meant to be %s?",
+					goya_schema_quote(best.val.string.val, best.val.string.len),
+					goya_schema_quote(missing->name, missing->len));
+}
+
+/* A hint from the schema's own "examples", or NULL. */
+char *
+goya_schema_example_hint(GoyaSchemaNode *node)
+{
+	JsonbValue *first;
+
+	if (node->examples == NULL || !goya_schema_is_container(node->examples, false))
+		return NULL;
+	first = getIthJsonbValueFromContainer(node->examples->val.binary.data, 0);
+	return first ? psprintf("An example is %s.", goya_schema_value_text(first)) : NULL;
 }

@@ -244,6 +244,14 @@ node_value(GoyaBatch *b, GoyaTask *task, int node)
 }
 
 static Jsonb *
+item_value(GoyaNodeScope *s)
+{
+	if (s->item_value == NULL && s->agent_node >= 0)
+		s->item_value = goya_agent_item(s->batch, s->task, s->agent_node, s->item);
+	return s->item_value;
+}
+
+static Jsonb *
 scope_value(GoyaScope *scope, GoyaRoot root, int node)
 {
 	GoyaNodeScope *s = (GoyaNodeScope *) scope;
@@ -262,7 +270,7 @@ scope_value(GoyaScope *scope, GoyaRoot root, int node)
 		case GOYA_ROOT_SHARED:
 			return goya_json_get(t->context, "shared");
 		case GOYA_ROOT_ITEM:
-			return s->item_value;
+			return item_value(s);
 		case GOYA_ROOT_INDEX:
 			return s->has_item ? goya_json_from_int(s->item) : NULL;
 		case GOYA_ROOT_TASK:
@@ -296,6 +304,7 @@ goya_scope_init(GoyaNodeScope *s, GoyaBatch *b, GoyaTask *task, int node, int it
 	s->batch = b;
 	s->task = task;
 	s->item = item;
+	s->agent_node = -1;
 	if (node >= 0 && task->plan->nodes[node].owner >= 0)
 	{
 		const GoyaNode *n = &task->plan->nodes[node];
@@ -303,6 +312,11 @@ goya_scope_init(GoyaNodeScope *s, GoyaBatch *b, GoyaTask *task, int node, int it
 		if (n->is_compensation)
 		{
 			s->output = known_value(b, task, n->owner)->output;
+		}
+		else if (task->plan->nodes[n->owner].kind == GOYA_NODE_AGENT)
+		{
+			s->has_item = true;
+			s->agent_node = node;
 		}
 		else
 		{
@@ -321,8 +335,8 @@ upstream_output(GoyaNodeScope *s, const GoyaNode *n, int i)
 	return v->status == GOYA_RUN_FAILED ? v->error : v->output;
 }
 
-Jsonb *
-goya_scope_input(GoyaNodeScope *s, int node)
+static Jsonb *
+plain_input(GoyaNodeScope *s, int node)
 {
 	const GoyaNode *n = &s->task->plan->nodes[node];
 	GoyaJsonObject o;
@@ -332,7 +346,7 @@ goya_scope_input(GoyaNodeScope *s, int node)
 	if (n->is_compensation)
 		return s->output ? s->output : goya_json_null();
 	if (s->has_item)
-		return s->item_value ? s->item_value : goya_json_null();
+		return item_value(s) ? s->item_value : goya_json_null();
 	if (n->n_in == 0)
 		return s->task->input;
 	if (n->n_in == 1)
@@ -345,4 +359,20 @@ goya_scope_input(GoyaNodeScope *s, int node)
 	for (int i = 0; i < n->n_in; i++)
 		goya_json_add(&o, s->task->plan->nodes[s->task->plan->edges[n->in_edges[i]].from].key, upstream_output(s, n, i));
 	return goya_json_object_finish(&o);
+}
+
+Jsonb *
+goya_scope_input(GoyaNodeScope *s, int node)
+{
+	const GoyaNode *n = &s->task->plan->nodes[node];
+	Jsonb	   *input = plain_input(s, node);
+
+	if (n->wrap != NULL)
+	{
+		s->params = input;
+		input = goya_node_wrap_input(n, &s->scope, input);
+	}
+	if (n->input_check != NULL)
+		goya_node_check_input(n, input);
+	return input;
 }

@@ -86,7 +86,7 @@ put_line(Writer *w, GoyaUse *u, int line, const char *unit, Numeric quantity, in
 	goya_row_set(w->usage, row, GOYA_USAGE_QUANTITY, quantity ? NumericGetDatum(quantity) : w->one);
 	goya_row_set(w->usage, row, GOYA_USAGE_COST, Int64GetDatum(cost));
 	goya_row_set(w->usage, row, GOYA_USAGE_CURRENCY, CStringGetTextDatum(u->escrow ? u->escrow->currency : "USD"));
-	goya_row_set(w->usage, row, GOYA_USAGE_ESTIMATED, BoolGetDatum(false));
+	goya_row_set(w->usage, row, GOYA_USAGE_ESTIMATED, BoolGetDatum(u->estimated));
 	if (u->escrow != NULL)
 		goya_row_set(w->usage, row, GOYA_USAGE_HOLD_ID, UUIDPGetDatum(&u->escrow->id));
 	if (u->trace_id != NULL)
@@ -263,7 +263,7 @@ goya_usage_write(GoyaBatch *b)
 		GoyaEscrow *e = r->task->escrow;
 
 		uses[i] = (GoyaUse) {&r->task->id, &r->task->tenant, r->task->trace_id, r->task->created_at, e != NULL && e->row != NULL ? e : NULL,
-		node->key, r->item, r->attempt, node->price_name, r->quantity, 0};
+		node->key, r->item, r->attempt, node->price_name, r->quantity, r->estimated, 0};
 	}
 	goya_usage_record(uses, n);
 	for (int i = 0; i < n; i++)

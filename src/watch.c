@@ -48,10 +48,11 @@ static const WatchedTable tables[GOYA_N_WATCHED] = {
 	[GOYA_WATCHED_AUTHENTICATORS] = {"goya_private", "authenticators", GOYA_WATCH_IDENTITY},
 	[GOYA_WATCHED_WORKFLOWS] = {"goya", "workflows", GOYA_WATCH_WORKFLOWS},
 	[GOYA_WATCHED_TRIGGERS] = {"goya", "triggers", GOYA_WATCH_TRIGGERS},
+	[GOYA_WATCHED_EGRESS_RULES] = {"goya", "egress_rules", GOYA_WATCH_EGRESS},
 };
 
 static Oid	relids[GOYA_N_WATCHED];
-static uint64 versions[GOYA_N_WATCHES] = {1, 1, 1};
+static uint64 versions[GOYA_N_WATCHES] = {1, 1, 1, 1};
 static bool registered = false;
 static bool found = false;		/* relids are those of today */
 

@@ -11,6 +11,7 @@ typedef enum GoyaWatch
 	GOYA_WATCH_IDENTITY,		/* tenants, members, authenticators; PostgreSQL's roles and memberships */
 	GOYA_WATCH_WORKFLOWS,
 	GOYA_WATCH_TRIGGERS,
+	GOYA_WATCH_EGRESS,
 	GOYA_N_WATCHES
 } GoyaWatch;
 
@@ -21,6 +22,7 @@ typedef enum GoyaWatched
 	GOYA_WATCHED_AUTHENTICATORS,
 	GOYA_WATCHED_WORKFLOWS,
 	GOYA_WATCHED_TRIGGERS,
+	GOYA_WATCHED_EGRESS_RULES,
 	GOYA_N_WATCHED
 } GoyaWatched;
 

@@ -100,6 +100,7 @@ tell_errors(List *errors)
 		fuzz_check_text("the message of an error", e->message);
 		if (e->hint)
 			fuzz_check_text("the hint of an error", e->hint);
+		fuzz_check_text("the place of an error in the schema", e->schema_path);
 		appendStringInfo(&out, "%s %s %s\n", e->path, e->keyword, e->message);
 	}
 	return out.data;
@@ -112,12 +113,20 @@ fuzz_schema(const uint8 *data, int size)
 	Jsonb	   *source;
 	Jsonb	   *instance;
 	char	   *error = NULL;
+	char	   *incomplete;
+	List	   *missing;
 	GoyaSchema *schema;
 
 	if (all == NULL || (source = part(all, 0)) == NULL)
 		return;
 	schema = goya_schema_compile(source, &error);
+	missing = goya_schema_missing(source, &incomplete);
 	fuzz_forget(source);
+	/* what compiles is whole, and what does not is wrong or lacks something */
+	if (schema != NULL && (missing != NIL || incomplete != NULL))
+		fuzz_finding("a schema that compiles lacks %s", missing ? (char *) linitial(missing) : incomplete);
+	if (schema == NULL && missing == NIL && incomplete == NULL)
+		fuzz_finding("a schema that lacks nothing does not compile: %s", error);
 	if (schema == NULL)
 	{
 		fuzz_check_text("what is wrong with a schema", error);

@@ -57,11 +57,19 @@ SELECT is_empty($$SELECT name FROM functions WHERE prosecdef AND NOT coalesce(pr
     'SECURITY DEFINER functions have a fixed search_path');
 SELECT set_eq($$SELECT nspname || '.' || proname FROM functions WHERE prosecdef$$, $list$SELECT 'goya.' || unnest(string_to_array(
     'activate_operator_version activate_tenant add_member add_operator_version adopt_copy approve cancel capture check context_at create_operator create_tenant '
-    'create_trigger create_workflow delete_workflow derivation_tree diagnose diff_workflow disable_trigger disable_workflow drop_trigger '
+    'create_trigger create_workflow delete_workflow derivation_tree diagnose diff_workflow disable_trigger disable_workflow drop_schema drop_trigger '
     'enable_trigger enable_workflow explain_workflow export_workflow finish_asset grant_credit graph hold patch_context pause publish_workflow '
-    'quote refund register_asset register_authenticator release remove_member report_progress resume retry rollback_workflow save_draft '
+    'delete_secret hash_pii list_master_keys reseal_secrets set_secret '
+    'quote refund register_asset register_authenticator register_schema release remove_member report_progress resume retry rollback_workflow save_draft '
     'search_assets set_artifact_maturity set_price signal suspend_tenant task_context task_events_since task_svg timeline top_up '
-    'unregister_authenticator update_artifact wait_for_task', ' '))
+    'activate_algorithm_version add_algorithm_version add_implementation choose_implementation create_algorithm create_model create_node_kind create_operator_template '
+    'drop_implementation drop_model drop_model_profile drop_node_kind drop_operator_template drop_prompt get_prompt install_template publish_operator record_evaluation '
+    'rollback_operator set_model_profile set_model_status set_operator_dependencies set_operator_status set_prompt test_model test_operator test_result update_model '
+    'unregister_authenticator update_artifact read_stream wait_for_task '
+    'allow_egress deny_egress drop_egress_rule callback claim_work wait_for_work heartbeat complete_work fail_work list_work '
+    'create_mcp_server update_mcp_server drop_mcp_server sync_mcp_server install_mcp_tool '
+    'create_program drop_program allow_program list_programs '
+    'set_tool_policy drop_tool_policy explain_tool_policy stop_agent', ' '))
     UNION ALL SELECT 'goya_private.' || unnest(string_to_array(
     'find_asset find_stuck_tasks find_workflow health_inside mark_origin not_found publish_event publish_ready_assets '
     'require_admin require_tenant require_writer schedule_cron set_tenant_status unschedule_trigger visible_activity', ' '))$list$, 'and are those of this list');

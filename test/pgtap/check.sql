@@ -63,6 +63,18 @@ SELECT is(pg_temp.until($$SELECT string_agg(concat_ws(':', node, nullif(item, 0)
 SELECT is(pg_temp.until($$SELECT count(*)::text FROM goya_private.parked WHERE task_id = pg_temp.task_id('gate')$$, '1'), '1', 'the gate is paused behind its signal');
 SELECT is(pg_temp.until($$SELECT count(*)::text FROM goya.tasks t WHERE t.trigger_id IS NOT NULL AND t.status = 'succeeded' AND t.run_as = 'regress_check'$$, '1'), '1', 'the trigger has fired');
 
+SELECT pg_temp.try($$SELECT goya.create_operator('tool', 'sql', '{"function": "regress_check.echo"}')$$),
+       pg_temp.try($$SELECT goya.add_operator_version('tool', '{"function": "regress_check.echo"}', idempotent => false)$$),
+       pg_temp.try($$SELECT goya.create_algorithm('algo')$$), pg_temp.try($$SELECT goya.add_implementation('algo', 'tool')$$),
+       pg_temp.try($$SELECT goya.record_evaluation('algo', 'tool', 2, quality => 0.7)$$), pg_temp.try($$SELECT goya.create_node_kind('kind_a', 'regress_check.echo')$$),
+       pg_temp.try($$SELECT goya.create_model('small', 'http://127.0.0.1:9/v1')$$), pg_temp.try($$SELECT goya.create_model('large', 'http://127.0.0.1:9/v1', fallback_models => '{small}')$$),
+       pg_temp.try($$SELECT goya.set_model_profile('large', 'precise', '{}')$$), pg_temp.try($$SELECT goya.set_prompt('hello', 'hello')$$) \g /dev/null
+
+SELECT pg_temp.start('bot', '{"nodes": [{"key": "a", "kind": "agent", "model": "small", "prompt": "x", "tools": [{"name": "echo", "node": {"kind": "sql", "function": "regress_check.echo"}}],
+    "retry": {"max_attempts": 3, "initial": 86400, "max": 86400, "on": ["DEPENDENCY", "POLICY_DENY", "VALIDATION", "TRANSIENT", "UNKNOWN"]}}]}');
+SELECT is(pg_temp.until($$SELECT string_agg(node || ':' || status, ' ' ORDER BY node) FROM goya.node_runs WHERE task_id = pg_temp.task_id('bot')$$, 'a:waiting a.model:failed'),
+          'a:waiting a.model:failed', 'an agent waits to call its model again');
+
 CREATE TEMP TABLE world (label text PRIMARY KEY, id uuid NOT NULL);
 INSERT INTO world SELECT label, id FROM started
 UNION ALL SELECT 'kid', id FROM goya.tasks WHERE parent_task_id = pg_temp.task_id('zoo')
@@ -76,6 +88,10 @@ UNION ALL SELECT 'artifact', id FROM goya.artifacts WHERE task_id = pg_temp.task
 UNION ALL SELECT 'workflow ' || name, id FROM goya.workflows WHERE tenant_id = :'tenant'
 UNION ALL SELECT 'trigger ' || name, id FROM goya.triggers WHERE tenant_id = :'tenant'
 UNION ALL SELECT 'news', id FROM goya.events WHERE tenant_id = :'tenant' AND subject_id = :'asset'
+UNION ALL SELECT 'operator', id FROM goya.operators WHERE tenant_id = :'tenant'
+UNION ALL SELECT 'algorithm', id FROM goya.algorithms WHERE tenant_id = :'tenant'
+UNION ALL SELECT 'evaluation', id FROM goya.algorithm_evaluations WHERE tenant_id = :'tenant'
+UNION ALL SELECT 'model ' || name, id FROM goya.models WHERE tenant_id = :'tenant'
 UNION ALL SELECT 'nobody', goya.new_id();
 
 -- ---- copies ----
@@ -220,7 +236,7 @@ INSERT INTO breaches (expected, deed) VALUES
 -- Everything else.
 ('row_without_task@nobody', $$INSERT INTO goya_private.ready (rank, lane, verb, task_id, node, item, attempt) VALUES (1, 0, 0, {nobody}, -1, 0, 1)$$),
 ('row_without_task@zoo', $$UPDATE goya.task_contexts SET tenant_id = {nobody} WHERE task_id = {zoo}$$),
-(rtrim(repeat('tenant_missing@tenant ', 9)), $$DELETE FROM goya.tenants WHERE id = {tenant}$$),
+(rtrim(repeat('tenant_missing@tenant ', 14)), $$DELETE FROM goya.tenants WHERE id = {tenant}$$),
 ('completion_told@done', $$DELETE FROM goya.events WHERE task_id = {done}$$),
 ('completion_told@done', $$INSERT INTO goya.events SELECT (jsonb_populate_record(e, jsonb_build_object('id', {nobody}))).* FROM goya.events e WHERE task_id = {done}$$),
 ('completion_told@zoo', $$INSERT INTO goya.events (id, tenant_id, type, subject_id, task_id) VALUES ({nobody}, {tenant}, 'task_completed', {zoo}, {zoo})$$),
@@ -233,9 +249,32 @@ INSERT INTO breaches (expected, deed) VALUES
 ('revision_row@workflow spare', $$UPDATE goya.workflows SET revision = NULL WHERE id = {workflow spare}$$),
 ('revision_row@workflow spare', $$UPDATE goya.workflow_revisions SET resolved = '{"nodes": [{"key": "a"}]}' WHERE workflow_id = {workflow spare}$$),
 ('revision_row@workflow spare', $$UPDATE goya.workflow_revisions SET tenant_id = {nobody} WHERE workflow_id = {workflow spare}$$),
+('secret_row@tenant', $$INSERT INTO goya.secrets (tenant_id, name, hosts, key_id) VALUES ({tenant}, 'lost', '{a.example.com}', 'k1')$$),
+('secret_row@tenant', $$INSERT INTO goya_private.secret_values (tenant_id, name, sealed) VALUES ({tenant}, 'stray', '')$$),
 ('operator_row@nobody', $$INSERT INTO goya.operators (id, tenant_id, name, active_version) VALUES ({nobody}, {tenant}, 'op', 1)$$),
+('operator_row@operator', $$UPDATE goya.operator_versions SET status = 'draft' WHERE operator_id = {operator} AND version = 2$$),
+('operator_row@operator', $$UPDATE goya.operators SET status = 'archived' WHERE id = {operator}$$),
+('operator_row@operator', $$UPDATE goya.operators SET former_versions = '{1,9}' WHERE id = {operator}$$),
+('operator_row@operator', $$DELETE FROM goya.operator_versions WHERE operator_id = {operator} AND version = 1$$),
+('operator_dependency@operator', $$INSERT INTO goya.operator_dependencies (operator_id, depends_on, tenant_id) VALUES ({operator}, 'x', {nobody})$$),
+('algorithm_row@algorithm', $$UPDATE goya.algorithms SET active_version = 7 WHERE id = {algorithm}$$),
+('algorithm_row@algorithm implementation_row@tenant', $$DELETE FROM goya.algorithm_versions WHERE tenant_id = {tenant}$$),
+('evaluation_row@evaluation implementation_row@tenant', $$UPDATE goya.algorithm_implementations SET operator_version = 9 WHERE tenant_id = {tenant}$$),
+('evaluation_row@evaluation', $$DELETE FROM goya.algorithm_implementations WHERE tenant_id = {tenant}$$),
+('model_row@model large', $$UPDATE goya.models SET fallback_models = '{gone}' WHERE id = {model large}$$),
+('model_row@model large', $$UPDATE goya.models SET fallback_models = '{large}' WHERE id = {model large}$$),
+('profile_row@tenant', $$UPDATE goya.model_profiles SET model = 'gone' WHERE tenant_id = {tenant}$$),
+('prompt_row@tenant', $$UPDATE goya.prompts SET version = 5 WHERE tenant_id = {tenant}$$),
+('stand_in_row@workflow spare trigger_row@trigger daily', $$UPDATE goya.workflows SET stands_for = 'trial', enabled = false, name = '~x' WHERE id = {workflow spare}$$),
 ('trigger_row@trigger daily', $$UPDATE goya.triggers SET next_due = NULL WHERE id = {trigger daily}$$),
 ('trigger_row@trigger daily', $$UPDATE goya.triggers SET enabled = false WHERE id = {trigger daily}$$),
+('agent_session@bot', $$UPDATE goya.agent_sessions SET status = 'failed', open_item = NULL WHERE task_id = {bot}$$),
+('agent_session@bot', $$DELETE FROM goya.agent_sessions WHERE task_id = {bot}$$),
+('agent_count@bot', $$UPDATE goya.agent_sessions SET open_item = NULL WHERE task_id = {bot}$$),
+('tool_call_row@bot', $$INSERT INTO goya.tool_calls (task_id, node, item, tenant_id, tool, arguments, digest, decision, status, finished_at)
+    VALUES ({bot}, 'a', 0, {tenant}, 'echo', '{}', 'x', 'allow', 'succeeded', now())$$),
+('tool_not_allowed@bot', $$INSERT INTO goya.node_runs (task_id, node, item, tenant_id, status, seq, output, started_at, finished_at) VALUES ({bot}, 'a.echo', 1, {tenant}, 'succeeded', 99, '{}', now(), now());
+    UPDATE goya.tasks SET last_seq = 99 WHERE id = {bot}$$),
 ('context_version@zoo', $$DELETE FROM goya.context_patches WHERE task_id = {zoo}; UPDATE goya.task_contexts SET state = '{"vars": {}, "shared": {}}' WHERE task_id = {zoo}$$),
 ('context_state@zoo', $$UPDATE goya.task_contexts SET state = '{"vars": {}, "shared": {"k": 2}}' WHERE task_id = {zoo}$$),
 ('artifact_row@artifact', $$UPDATE goya.artifacts SET asset_id = NULL WHERE id = {artifact}$$),

@@ -18,7 +18,7 @@ CREATE FUNCTION host.canary() RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT '
 
 -- ---- Who ----
 CREATE ROLE host_ada; CREATE ROLE host_bob; CREATE ROLE host_bchief; CREATE ROLE host_breader; CREATE ROLE host_late; CREATE ROLE host_nobody; CREATE ROLE host_anon; CREATE ROLE host_web;
-CREATE ROLE host_front NOINHERIT; CREATE ROLE host_fake NOINHERIT; CREATE ROLE host_admin;
+CREATE ROLE host_front NOINHERIT; CREATE ROLE host_fake NOINHERIT; CREATE ROLE host_admin; CREATE ROLE host_dba SUPERUSER;
 GRANT goya_user TO host_ada, host_bob, host_bchief, host_late, host_web;
 GRANT goya_reader TO host_breader;
 GRANT goya_admin TO host_admin;
@@ -81,8 +81,22 @@ INSERT INTO goya.events (tenant_id, type) VALUES (host.tenant(), 'asset_new');
 INSERT INTO goya.tasks (id, tenant_id, workflow_id, revision, status, run_as, trace_id, idempotency_key, active, waiting, input)
 SELECT host.id(6), host.tenant(), w.id, 1, 'waiting', 'host_ada', 'trace-a', 'key-a', 1, 1, '{}' FROM goya.workflows w WHERE w.name = 'flow-a';
 INSERT INTO goya.node_runs (task_id, node, tenant_id, status, seq) VALUES (host.id(6), 'n', host.tenant(), 'succeeded', 2), (host.id(6), 'ask', host.tenant(), 'waiting', 3);
+INSERT INTO goya.secrets (tenant_id, name, hosts, key_id) VALUES (host.tenant(), 'secret-a', '{a.example.com}', 'k1');
+INSERT INTO goya_private.secret_values (tenant_id, name, sealed) VALUES (host.tenant(), 'secret-a', '\x474f5901026b316465666768696a6b6c6d6e6ffe11c457b1ecc4f6c9b5ca1a2c10c7fd72ee1cdb8efa5c51626786e40f57c4ccbe56dc4a618b48cfa67dd571758d47a9c8c9cacbcccdcecfd0d1d2d3560aa26745539e0c54d8a728f99367cafa95b39196739b1a210884bc817373');
+INSERT INTO goya_private.tenant_keys (tenant_id, purpose, sealed) VALUES (host.tenant(), 'pii', '\x474f5901026b316465666768696a6b6c6d6e6ffe11c457b1ecc4f6c9b5ca1a2c10c7fd72ee1cdb8efa5c51626786e40f57c4ccbe56dc4a618b48cfa67dd571758d47a9c8c9cacbcccdcecfd0d1d2d3560aa26745539e0c54d8a728f99367cafa95b39196739b1a210884bc817373');
+INSERT INTO goya.operator_dependencies (operator_id, depends_on, tenant_id) SELECT o.id, 'x', o.tenant_id FROM goya.operators o WHERE o.name = 'op-a';
+INSERT INTO goya.operator_templates (tenant_id, name, mode, config) SELECT t, 'op-a', 'sql', '{"function": "pg_catalog.jsonb_pretty"}' FROM unnest(ARRAY[NULL, host.tenant()]) t;
+INSERT INTO goya.node_kinds (tenant_id, name, function) VALUES (host.tenant(), 'kind_a', 'pg_catalog.jsonb_pretty');
+INSERT INTO goya.algorithms (tenant_id, name) VALUES (host.tenant(), 'algo-a');
+INSERT INTO goya.algorithm_versions (tenant_id, algorithm, version) VALUES (host.tenant(), 'algo-a', 1);
+INSERT INTO goya.algorithm_implementations (tenant_id, algorithm, version, operator, operator_version) VALUES (host.tenant(), 'algo-a', 1, 'op-a', 1);
+INSERT INTO goya.algorithm_evaluations (tenant_id, algorithm, version, operator, operator_version) VALUES (host.tenant(), 'algo-a', 1, 'op-a', 1);
+INSERT INTO goya.models (tenant_id, name, endpoint, remote_model, price, owner_role) VALUES (host.tenant(), 'model-a', 'http://x', 'x', 'price-a', 'host_ada');
+INSERT INTO goya.model_profiles (tenant_id, model, name, parameters) VALUES (host.tenant(), 'model-a', 'profile-a', '{}');
+INSERT INTO goya.prompts (tenant_id, name, version, template) VALUES (host.tenant(), 'prompt-a', 1, 'x');
 INSERT INTO goya.artifacts (id, tenant_id, task_id, node, type) VALUES (host.id(7), host.tenant(), host.id(6), 'n', 'result');
 INSERT INTO goya.approvals (task_id, node, tenant_id) VALUES (host.id(6), 'ask', host.tenant());
+INSERT INTO goya.schemas (tenant_id, uri, document) VALUES (host.tenant(), 'urn:host:schema', '{}');
 INSERT INTO goya.task_contexts (task_id, tenant_id, state, version) VALUES (host.id(6), host.tenant(), '{"vars": {}, "shared": {}}', 1);
 INSERT INTO goya.context_patches (task_id, version, tenant_id, diff) VALUES (host.id(6), 1, host.tenant(), '{"set": {}}');
 INSERT INTO goya.context_snapshots (task_id, version, tenant_id, state) VALUES (host.id(6), 0, host.tenant(), '{"vars": {}, "shared": {}}');
@@ -98,6 +112,26 @@ INSERT INTO goya_private.cancel_requests (task_id) VALUES (host.id(6));
 INSERT INTO goya_private.idempotency_keys (tenant_id, key, request_hash, task_id) VALUES (host.tenant(), 'key-a', '', host.id(6));
 INSERT INTO goya_private.trigger_slots (trigger_id, slot, task_id) SELECT t.id, 'slot', host.id(6) FROM goya.triggers t WHERE t.name = 'hook';
 INSERT INTO goya_private.event_queue (event_id, tenant_id) VALUES (host.id(2), host.tenant());
+INSERT INTO goya.egress_rules (id, tenant_id, by_admin, action, host, created_by)
+VALUES (-11, host.tenant(), false, 'deny', 'a.example.com', 'host_ada'), (-12, host.tenant(), true, 'allow', 'b.example.com', 'host_admin');
+INSERT INTO goya.mcp_servers (id, tenant_id, name, url, auth) VALUES (host.id(9), host.tenant(), 'mcp-a', 'http://x', jsonb_build_object('type', 'bearer', 'secret', host.canary()));
+INSERT INTO goya.mcp_tools (server_id, name, tenant_id, server, title, hash) VALUES (host.id(9), 'tool-a', host.tenant(), 'mcp-a', 'x', 'x');
+INSERT INTO goya.mcp_calls (task_id, node, item, attempt, tenant_id, server_id, server, tool, requests, resumed, progress, asked, succeeded, started_at, finished_at)
+VALUES (host.id(6), 'n', 0, 1, host.tenant(), host.id(9), 'mcp-a', 'tool-a', 1, 0, 0, 0, true, now(), now());
+INSERT INTO goya.agent_sessions (task_id, node, tenant_id, workflow, run_as, budget, settings) VALUES (host.id(6), 'ask', host.tenant(), 'flow-a', 'host_ada', '{}', '{}');
+INSERT INTO goya.agent_messages (task_id, node, seq, tenant_id, role, message) VALUES (host.id(6), 'ask', 1, host.tenant(), 'user', '{}');
+INSERT INTO goya.tool_calls (task_id, node, item, tenant_id, tool, arguments, digest, decision, status) VALUES (host.id(6), 'ask', 0, host.tenant(), 'tool-a', '{}', 'x', 'allow', 'running');
+INSERT INTO goya.tool_policies (tenant_id, name, decision, condition) VALUES (host.tenant(), 'policy-a', 'deny', format('$.x == "%s"', host.canary()));
+INSERT INTO goya_private.callbacks (token_hash, task_id, node, plan_node, item, attempt, expires_at) VALUES (sha256('token-a'), host.id(6), 'ask', 1, 0, 1, now() + interval '1 day');
+INSERT INTO goya_private.programs (name, path, arguments, tenants, description, timeout_ms, output_kb, environment)
+VALUES ('program-a', '/bin/' || host.canary(), ARRAY[host.canary()], ARRAY[host.tenant()], host.canary(), 1000, 1, '{}');
+INSERT INTO goya_private.prompt_cache (tenant_id, key, output, expires_at) VALUES (host.tenant(), 'x', '{}', now() + interval '1 day');
+INSERT INTO goya_private.stream_chunks (task_id, node, item, seq, attempt, position, flags, delta) VALUES (host.id(6), 'ask', 0, 1, 1, 0, 3, 'x');
+-- One that nobody has claimed, and one of host-a's worker.
+INSERT INTO goya_private.work (task_id, node, item, attempt, plan_node, tenant_id, priority, queue, rank, lease_ms, max_claims, token, worker, lease, lease_until)
+VALUES (host.id(6), 'work', 0, 1, 1, host.tenant(), 0, 'queue-a', 1, 30000, 3, NULL, NULL, NULL, NULL),
+       (host.id(6), 'work', 1, 1, 1, host.tenant(), 0, 'queue-a', 2, 30000, 3, host.id(8), 'worker-a', '1 day', now() + interval '1 day');
+INSERT INTO goya.node_runs (task_id, node, item, tenant_id, status, seq) VALUES (host.id(6), 'work', 0, host.tenant(), 'waiting', 5), (host.id(6), 'work', 1, host.tenant(), 'waiting', 6);
 
 -- Which rows of a table are host-a's: by tenant, by task, else all.
 CREATE TABLE host.relations AS
@@ -117,7 +151,8 @@ BEGIN
         WHERE r.relkind IN ('r', 'p') AND a.attnum > 0 AND a.atttypid IN ('text'::regtype, 'jsonb'::regtype, 'text[]'::regtype)
               AND r.name NOT IN ('goya_private.authenticators', 'goya_private.engine', 'goya.tenants', 'goya.members') AND r.mine <> 'true'
               -- What a call names, and what the engine reads as a program.
-              AND a.attname NOT IN ('node', 'name', 'reference', 'trace_id', 'idempotency_key', 'key', 'run_as', 'resolved', 'definition', 'draft', 'config', 'price_name', 'event', 'slot')
+              AND a.attname NOT IN ('node', 'name', 'reference', 'trace_id', 'idempotency_key', 'key', 'run_as', 'resolved', 'definition', 'draft', 'config', 'price_name', 'event', 'slot',
+                                    'algorithm', 'operator', 'model', 'depends_on', 'function', 'stands_for', 'server', 'tool', 'queue', 'auth', 'condition')
     LOOP
         BEGIN
             EXECUTE format('UPDATE %s SET %I = %s WHERE %s', col.relation, col.attname,
@@ -129,6 +164,7 @@ BEGIN
     END LOOP;
 END;
 $$;
+UPDATE goya_private.work SET result = NULL WHERE task_id = host.id(6);     -- there is still something to claim and to complete
 SET LOCAL session_replication_role = origin;
 SELECT isnt_empty(format('SELECT FROM %s WHERE %s', relation, mine), format('%s has a row of the tenant', name))
 FROM host.relations WHERE relkind IN ('r', 'p') AND name <> 'goya_private.crashes' ORDER BY name;
@@ -200,10 +236,36 @@ SELECT ok(host.try(('host-a', 'postgres', 'host_ada', NULL, NULL)::host.callers,
 -- ---- Calling functions ----
 CREATE FUNCTION host.argument(function text, argument text, type regtype) RETURNS text LANGUAGE sql STABLE AS $$
     SELECT CASE
+        WHEN argument = 'name' AND function ~ 'mcp_server' THEN CASE WHEN function ~ '^create' THEN '''new-mcp''' ELSE '''mcp-a''' END
+        WHEN argument = 'name' AND function ~ 'program' THEN CASE WHEN function ~ '^create' THEN '''new-program''' ELSE '''program-a''' END
+        WHEN argument = 'name' AND function ~ 'tool_policy' THEN '''policy-a''' WHEN argument = 'server' THEN '''mcp-a''' WHEN argument = 'tool' THEN '''tool-a''' WHEN argument = 'queue' THEN '''queue-a'''
+        WHEN argument = 'id' AND function ~ 'egress' THEN '-11'
+        -- The token of a callback is a right, which the others do not have; that of a worker's lease is none in another tenant.
+        WHEN argument = 'token' THEN CASE WHEN function = 'callback' THEN 'current_setting(''host.token'')' ELSE quote_literal(host.id(8)) END
+        WHEN argument = 'host' THEN '''a.example.com''' WHEN argument = 'network' THEN '''8.8.8.0/24''' WHEN argument = 'ports' THEN '''443''' WHEN argument = 'scheme' THEN '''https'''
+        WHEN argument = 'url' THEN '''http://x''' WHEN argument IN ('auth', 'headers', 'usage', 'output', 'error') THEN '''{}''' WHEN argument = 'protocol' THEN '''auto'''
+        WHEN argument = 'arguments' THEN CASE type WHEN 'jsonb'::regtype THEN '''{}''' ELSE '''{x}''' END WHEN argument = 'tenants' THEN '''{host-a}''' WHEN argument = 'path' THEN '''/bin/true'''
+        WHEN argument IN ('environment', 'permissions') THEN '''{}''' WHEN argument = 'os_user' THEN '''nobody''' WHEN argument = 'progress_pattern' THEN '''([0-9]+)%'''
+        WHEN argument IN ('ordinal', 'precedence', 'memory_mb', 'file_mb', 'processes', 'output_kb', 'max_calls', 'max', 'progress') THEN '1'
+        WHEN argument IN ('lease', 'cpu', 'retry_after') THEN '''1 min''' WHEN argument = 'worker' THEN '''worker-a''' WHEN argument = 'class' THEN '''TIMEOUT'''
+        WHEN argument = 'decision' THEN '''allow''' WHEN argument = 'risk' THEN '''low''' WHEN argument = 'data_access' THEN '''none''' WHEN argument = 'agent' THEN '''ask''' WHEN argument = 'condition' THEN '''$.x == 1'''
+        WHEN argument IN ('allowed', 'failed', 'retry', 'trusted', 'include_removed') THEN 'true'
+        WHEN argument = 'timeout' AND function !~ '^(wait|read|test_result)' THEN '''10 s'''
+        WHEN argument = 'status' AND function ~ 'model' THEN '''active''' WHEN argument = 'status' AND function ~ 'operator|template' THEN '''draft'''
         WHEN argument = 'name' AND function ~ 'workflow|draft' THEN CASE WHEN function ~ '^create' THEN '''new-flow''' ELSE '''flow-a''' END
+        WHEN argument = 'name' AND function ~ 'node_kind' THEN '''kind_a''' WHEN argument = 'name' AND function ~ 'algorithm' THEN CASE WHEN function ~ '^create' THEN '''new-algo''' ELSE '''algo-a''' END
+        WHEN argument = 'name' AND function ~ 'profile' THEN '''profile-a''' WHEN argument = 'name' AND function ~ 'model' THEN CASE WHEN function ~ '^create' THEN '''new-model''' ELSE '''model-a''' END
+        WHEN argument = 'name' AND function ~ 'prompt' THEN '''prompt-a''' WHEN argument = 'name' AND function = 'install_template' THEN '''new-op'''
+        WHEN argument IN ('algorithm', 'operator', 'model', 'template') THEN format('%L', CASE argument WHEN 'algorithm' THEN 'algo-a' WHEN 'model' THEN 'model-a' ELSE 'op-a' END)
+        WHEN argument IN ('operator_version', 'cost', 'latency_ms', 'quality', 'samples', 'context_window', 'requests_per_minute', 'tokens_per_minute', 'max_concurrency') THEN '1'
+        WHEN argument IN ('parameters', 'variables', 'changes') THEN '''{}''' WHEN argument = 'dependencies' THEN '''[]''' WHEN argument = 'function' THEN '''pg_catalog.jsonb_pretty'''
+        WHEN argument IN ('tier', 'type', 'system', 'remote_model', 'secret', 'price') THEN '''x''' WHEN argument = 'policy' THEN '''stable''' WHEN argument = 'origin' THEN '''custom'''
+        WHEN argument = 'endpoint' THEN '''http://x''' WHEN argument = 'provider' THEN '''openai_compatible''' WHEN argument = 'capabilities' THEN '''{chat}''' WHEN argument = 'fallback_models' THEN '''{}'''
         WHEN argument = 'name' AND function ~ 'operator' THEN CASE WHEN function ~ '^create' THEN '''new-op''' ELSE '''op-a''' END
         WHEN argument = 'name' AND function ~ 'trigger' THEN CASE WHEN function ~ '^create' THEN '''new-hook''' ELSE '''hook''' END
         WHEN argument = 'name' AND function ~ 'tenant' THEN CASE WHEN function ~ '^create' THEN '''new-tenant''' ELSE '''host-a''' END
+        WHEN argument = 'name' AND function ~ 'secret' THEN '''secret-a''' WHEN argument = 'value' AND function ~ 'secret|pii' THEN '''long enough''' WHEN argument = 'hosts' THEN '''{a.example.com}'''
+        WHEN argument = 'uri' AND function ~ 'schema$' THEN '''urn:host:schema''' WHEN argument = 'document' THEN '''{}'''
         WHEN argument = 'name' AND function = 'signal' THEN '''go'''
         WHEN argument = 'name' AND function = 'set_price' THEN '''price-a'''
         WHEN argument = 'name' AND function = 'register_asset' THEN '''new'''
@@ -232,7 +294,8 @@ FROM pg_proc p CROSS JOIN (VALUES ('all arguments'), ('as few as possible')) v(v
         SELECT coalesce(string_agg(CASE WHEN p.proargnames IS NULL THEN x.value ELSE format('%I => %s', x.argument, x.value) END, ', ' ORDER BY x.n), '') AS list,
                string_agg(x.argument, ', ') FILTER (WHERE x.value IS NULL) AS missing
         FROM (SELECT n, p.proargnames[n] AS argument, host.argument(p.proname, p.proargnames[n], t::regtype) AS value FROM unnest(p.proargtypes::oid[]) WITH ORDINALITY u(t, n)
-              WHERE v.variant = 'all arguments' OR n <= p.pronargs - p.pronargdefaults) x) a
+              -- Nobody waits here.
+              WHERE v.variant = 'all arguments' OR n <= p.pronargs - p.pronargdefaults OR (p.proname ~ '^(wait|read)' AND p.proargnames[n] = 'timeout')) x) a
 WHERE p.pronamespace = 'goya'::regnamespace;
 -- Subjects that are named in more than one way.
 INSERT INTO host.calls SELECT function, name, 'a task', NULL, format('SELECT goya.graph(%L) AS r', host.id(6)) FROM host.calls WHERE name = 'graph' AND variant = 'all arguments';
@@ -241,15 +304,19 @@ FROM host.calls WHERE name = 'finish_asset' AND variant = 'all arguments';
 SELECT is((SELECT string_agg(format('%s(%s)', name, missing), '; ') FROM host.calls WHERE missing IS NOT NULL), NULL, 'there is a value for every argument of every function');
 SELECT is((SELECT string_agg(p.oid::regprocedure::text, ', ') FROM pg_proc p WHERE p.pronamespace = 'goya'::regnamespace AND p.oid NOT IN (SELECT function FROM host.calls)), NULL, 'every function is called');
 
--- For the tenant itself, or else the administrator: found, whatever else is wrong; then undone.
+-- For the tenant itself, or else the administrator, or the superuser: found, whatever else is wrong; then undone.
 CREATE FUNCTION host.for_itself(statement text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     said text;
 BEGIN
     BEGIN
+        PERFORM set_config('host.token', 'token-a', true);
         said := host.try(('host-a', 'postgres', 'host_ada', NULL, NULL)::host.callers, statement);
         IF said LIKE '42501 permission denied for function%' THEN
             said := host.try(('admin', 'postgres', 'host_admin', NULL, NULL)::host.callers, statement);
+        END IF;
+        IF said LIKE '42501 only a superuser%' THEN
+            said := host.try(('superuser', 'postgres', 'host_dba', NULL, NULL)::host.callers, statement);
         END IF;
         RAISE EXCEPTION USING ERRCODE = 'HOST0', MESSAGE = said;
     EXCEPTION WHEN SQLSTATE 'HOST0' THEN
@@ -260,8 +327,12 @@ $$;
 CREATE TABLE host.own AS SELECT name, host.for_itself(statement) AS said FROM host.calls;
 SELECT ok(bool_or(said !~ '^(PT404|42501|42883|42601|22P02|42804) '), format('goya.%s works, or at least finds what is named: %s', name, string_agg(left(replace(said, E'\n', ' '), 100), ' / ')))
 FROM host.own GROUP BY name ORDER BY name;
+SELECT ok(bool_and(said !~ '^[0-9A-Z]{5} ' AND said NOT IN ('', '(f)')), format('goya.%s does it: %s', name, string_agg(left(said, 100), ' / ')))
+FROM host.own WHERE name IN ('callback', 'claim_work', 'complete_work', 'fail_work', 'list_programs', 'list_work', 'read_stream', 'stop_agent', 'wait_for_work') GROUP BY name ORDER BY name;
 
 CREATE TABLE host.said (who text, name text, variant text, said text, changed text);
+-- What somebody could know without the token.
+SELECT set_config('host.token', encode(sha256('token-a'), 'hex'), false);
 DO $$
 DECLARE
     call record;
@@ -295,6 +366,12 @@ SELECT is((SELECT string_agg(c.who || ' ' || p.oid::regprocedure, ', ')
                  AND host.try(c, format('SELECT goya_private.%I(%s)', p.proname, (SELECT string_agg(format('NULL::%s', t::regtype), ', ' ORDER BY n) FROM unnest(p.proargtypes::oid[]) WITH ORDINALITY u(t, n))))
                      NOT LIKE '42501 permission denied for schema goya%'), NULL, 'no function of goya_private can be called');
 SELECT is(host.changed((SELECT sum FROM host.before), host.checksum()), NULL, 'after everything the tenant''s rows are what they were');
+
+-- What a token is: of a callback the right to call back once, for whoever may call; of a lease nothing in another tenant (above, with the true one).
+SELECT set_config('host.token', 'token-a', false);
+SELECT ok(host.try(c, $$SELECT goya.callback(current_setting('host.token')) AS r$$) LIKE v.said || '%', format('%s calls back: %s', c.who, v.said))
+FROM (VALUES (1, 'a role without a grant', '42501 permission denied for schema goya'), (2, 'another tenant''s reader', '42501 permission denied for function callback'),
+             (3, 'another tenant', '(t)'), (4, 'a pooled connection', 'PT404 callback not found')) v(n, name, said) JOIN host.callers c ON c.who = v.name ORDER BY n;
 
 SELECT * FROM finish();
 ROLLBACK;

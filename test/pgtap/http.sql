@@ -131,6 +131,18 @@ SELECT pg_temp.get('nul', '/nul');
 SELECT pg_temp.get('many headers', '/headers?kb=1024');
 SELECT pg_temp.get('garbage', '/garbage');
 SELECT pg_temp.get('bad chunk', '/badchunk');
+SELECT pg_temp.get('drop', '/drop', '{"method": "POST", "body": {"a": 1}}');
+SELECT pg_temp.get('drop once', '/drop', '{"method": "POST", "body": {"a": 1}, "idempotent": false}');
+SELECT pg_temp.get('long', '/long', '{"output": "$.output.body"}');
+SELECT pg_temp.get('bad length', '/badlength');
+SELECT pg_temp.get('two lengths', '/twolengths');
+SELECT pg_temp.get('long header', '/longheader?kb=100');
+SELECT pg_temp.get('odd headers', '/foldedheader', '{"output": "$.output.headers.\"x-folded\""}');
+SELECT pg_temp.get('nul header', '/nulheader');
+SELECT pg_temp.get('100 MB', '/big?mb=100');
+SELECT pg_temp.get('100 MB chunked', '/bigchunked?mb=100');
+SELECT pg_temp.get('drip long', '/drip?n=1000&ms=50', '{"timeout": "300ms"}');
+SELECT pg_temp.get('metadata', '/redirect?to=http://169.254.169.254/latest/meta-data/');
 SELECT pg_temp.start('handled', jsonb_build_object('nodes', jsonb_build_array(
     jsonb_build_object('key', 'h', 'kind', 'http', 'url', current_setting('test.server') || '/status/503'),
     '{"key": "mend", "kind": "transform", "output": {"status": "{{ nodes.h.error.status }}", "class": "{{ nodes.h.error.class }}"}}'::jsonb),
@@ -160,6 +172,18 @@ SELECT matches(pg_temp.outcome('nul'), '^failed VALIDATION 22', 'JSON with NUL b
 SELECT matches(pg_temp.outcome('many headers'), '^failed RESOURCE_LIMIT 08000: ', 'a megabyte of headers');
 SELECT matches(pg_temp.outcome('garbage'), '^failed [A-Z]+ 08000: ', 'not HTTP');
 SELECT matches(pg_temp.outcome('bad chunk'), '^failed TRANSIENT 08000: ', 'bad chunks');
+SELECT matches(pg_temp.outcome('drop'), '^failed TRANSIENT 08000: ', 'closed after receiving the request');
+SELECT matches(pg_temp.outcome('drop once'), '^failed UNKNOWN 08000: ', 'which may have been done');
+SELECT is(pg_temp.outcome('long'), 'succeeded "long"', 'more than promised: the promise counts');
+SELECT matches(pg_temp.outcome('bad length'), '^failed [A-Z]+ 08000: ', 'a length that is none');
+SELECT ok(pg_temp.outcome('two lengths') ~ '^(failed [A-Z]+ 08000: |succeeded)', 'two lengths: an end, whichever');
+SELECT matches(pg_temp.outcome('long header'), '^failed [A-Z_]+ 08000: ', 'one giant header');
+SELECT ok(pg_temp.outcome('odd headers') ~ '^(succeeded|failed [A-Z]+ 08000)', 'headers that are none');
+SELECT ok(pg_temp.outcome('nul header') ~ '^(succeeded|failed [A-Z]+ 08000)', 'a NUL in a header');
+SELECT matches(pg_temp.outcome('100 MB'), '^failed RESOURCE_LIMIT 08000: ', '100 MB that are announced');
+SELECT matches(pg_temp.outcome('100 MB chunked'), '^failed RESOURCE_LIMIT 08000: ', 'and that are not');
+SELECT matches(pg_temp.outcome('drip long'), '^failed TIMEOUT 08000: ', 'a drip does not outlast the timeout');
+SELECT is(pg_temp.outcome('metadata'), 'failed DEPENDENCY 38000: the service answered 302', 'a redirect to the metadata service is not followed');
 SELECT is(pg_temp.outcome('handled'), 'succeeded {"class": "DEPENDENCY", "status": 503}', 'an edge on failure reads the status');
 
 -- ---- again ----

@@ -60,11 +60,23 @@ BEGIN
     SET LOCAL session_replication_role = replica;
     INSERT INTO goya.assets (id, tenant_id, name, tags, owner_role) VALUES (pg_temp.id(letter, 1), tenant, 'asset', ARRAY['tag-' || letter], owner);
     INSERT INTO goya.events (id, tenant_id, type) VALUES (pg_temp.id(letter, 2), tenant, 'asset_new');
+    INSERT INTO goya.secrets (tenant_id, name, hosts, key_id) VALUES (tenant, 'secret', '{a.example.com}', 'k1');
+    INSERT INTO goya.schemas (tenant_id, uri, document) VALUES (tenant, 'urn:sec', '{}');
     INSERT INTO goya.operators (id, tenant_id, name, active_version, owner_role) VALUES (pg_temp.id(letter, 3), tenant, 'op', 1, owner);
     INSERT INTO goya.operator_versions (operator_id, version, tenant_id, mode, config) VALUES (pg_temp.id(letter, 3), 1, tenant, 'sql', '{}');
     INSERT INTO goya.workflows (id, tenant_id, name, revision, owner_role) VALUES (pg_temp.id(letter, 4), tenant, 'flow-' || letter, 1, owner);
     INSERT INTO goya.workflow_revisions (workflow_id, revision, tenant_id, definition, resolved)
     VALUES (pg_temp.id(letter, 4), 1, tenant, '{"nodes": []}', '{"nodes": []}');
+    INSERT INTO goya.operator_dependencies (operator_id, depends_on, tenant_id) VALUES (pg_temp.id(letter, 3), 'x', tenant);
+    INSERT INTO goya.operator_templates (tenant_id, name, mode, config) VALUES (tenant, 'tpl', 'sql', '{}');
+    INSERT INTO goya.node_kinds (tenant_id, name, function) VALUES (tenant, 'mine', 'a.b');
+    INSERT INTO goya.algorithms (tenant_id, name) VALUES (tenant, 'algo');
+    INSERT INTO goya.algorithm_versions (tenant_id, algorithm, version) VALUES (tenant, 'algo', 1);
+    INSERT INTO goya.algorithm_implementations (tenant_id, algorithm, version, operator, operator_version) VALUES (tenant, 'algo', 1, 'op', 1);
+    INSERT INTO goya.algorithm_evaluations (tenant_id, algorithm, version, operator, operator_version) VALUES (tenant, 'algo', 1, 'op', 1);
+    INSERT INTO goya.models (tenant_id, name, endpoint, remote_model, price, owner_role) VALUES (tenant, 'model', 'http://x', 'x', 'sec', owner);
+    INSERT INTO goya.model_profiles (tenant_id, model, name, parameters) VALUES (tenant, 'model', 'precise', '{}');
+    INSERT INTO goya.prompts (tenant_id, name, version, template) VALUES (tenant, 'prompt', 1, 'x');
     INSERT INTO goya.triggers (id, tenant_id, workflow_id, name, kind, event) VALUES (pg_temp.id(letter, 5), tenant, pg_temp.id(letter, 4), 'hook', 'event', 'asset_new');
     INSERT INTO goya.tasks (id, tenant_id, workflow_id, revision, status, run_as, trace_id, created_at, started_at)
     VALUES (pg_temp.id(letter, 6), tenant, pg_temp.id(letter, 4), 1, 'running', owner, 'trace', now() - interval '1 hour', now() - interval '1 hour');
@@ -75,6 +87,17 @@ BEGIN
     INSERT INTO goya.context_patches (task_id, version, tenant_id, diff) VALUES (pg_temp.id(letter, 6), 1, tenant, '{}');
     INSERT INTO goya.context_snapshots (task_id, version, tenant_id, state) VALUES (pg_temp.id(letter, 6), 0, tenant, '{}');
     INSERT INTO goya_private.task_log (task_id, seq, tenant_id, type) VALUES (pg_temp.id(letter, 6), 3, tenant, 'progress');
+    INSERT INTO goya.egress_rules (tenant_id, by_admin, action, host, created_by) VALUES (tenant, false, 'deny', 'a.example.com', owner), (tenant, true, 'allow', 'b.example.com', 'sec_admin');
+    INSERT INTO goya.mcp_servers (id, tenant_id, name, url) VALUES (pg_temp.id(letter, 8), tenant, 'mcp', 'http://x');
+    INSERT INTO goya.mcp_tools (server_id, name, tenant_id, server, hash) VALUES (pg_temp.id(letter, 8), 'tool', tenant, 'mcp', 'x');
+    INSERT INTO goya.mcp_calls (task_id, node, item, attempt, tenant_id, server_id, server, tool, requests, resumed, progress, asked, succeeded, started_at, finished_at)
+    VALUES (pg_temp.id(letter, 6), 'n', 0, 1, tenant, pg_temp.id(letter, 8), 'mcp', 'tool', 1, 0, 0, 0, true, now(), now());
+    INSERT INTO goya.agent_sessions (task_id, node, tenant_id, workflow, run_as, budget, settings) VALUES (pg_temp.id(letter, 6), 'agent', tenant, 'flow-' || letter, owner, '{}', '{}');
+    INSERT INTO goya.agent_messages (task_id, node, seq, tenant_id, role, message) VALUES (pg_temp.id(letter, 6), 'agent', 1, tenant, 'user', '{"content": "x"}');
+    INSERT INTO goya.tool_calls (task_id, node, item, tenant_id, tool, arguments, digest, decision, status) VALUES (pg_temp.id(letter, 6), 'agent', 0, tenant, 'tool', '{}', 'x', 'allow', 'running');
+    INSERT INTO goya.tool_policies (tenant_id, name, decision) VALUES (tenant, 'policy', 'deny');
+    INSERT INTO goya_private.work (task_id, node, item, attempt, plan_node, tenant_id, priority, queue, rank, lease_ms, max_claims)
+    VALUES (pg_temp.id(letter, 6), 'work', 0, 1, 0, tenant, 0, 'queue', 1, 30000, 3);
     SET LOCAL session_replication_role = origin;
     PERFORM goya_private.hold_for_task(tenant, pg_temp.id(letter, 6), 10);
     UPDATE goya.tasks t SET hold_id = (SELECT h.id FROM goya.holds h WHERE h.task_id = t.id), created_at = clock_timestamp() WHERE id = pg_temp.id(letter, 6);
@@ -101,7 +124,8 @@ SELECT ok(pg_temp.try(caller, pg_temp.count_rows(name, has_tenant)) ~ CASE WHEN 
           format('%s sees its own rows of %s and none of the other tenant: %s', caller, name, pg_temp.try(caller, pg_temp.count_rows(name, has_tenant))))
 FROM relations CROSS JOIN unnest('{sec_ada,sec_ann,sec_chief,sec_looker}'::text[]) caller ORDER BY caller, name;
 SELECT ok(pg_temp.try('sec_bob', pg_temp.count_rows(name, has_tenant)) ~ CASE WHEN name IN ('activity', 'stuck_tasks') THEN '^0/[0-9]+$' ELSE '^0/[1-9][0-9]*$' END,
-          format('the other tenant likewise: %s', name)) FROM relations WHERE name <> 'activity' ORDER BY name;
+          format('the other tenant likewise: %s', name)) FROM relations WHERE name NOT IN ('activity', 'operator_moves') ORDER BY name;
+SELECT is(pg_temp.try('sec_bob', 'SELECT count(*) FROM goya.operator_moves'), pg_temp.try('sec_ada', 'SELECT count(*) FROM goya.operator_moves'), 'which moves there are is nobody''s own');
 SELECT is(pg_temp.try('sec_suspended', pg_temp.count_rows(name, has_tenant)), '0/0', format('a member of a suspended tenant sees nothing of %s', name)) FROM relations ORDER BY name;
 SELECT ok(pg_temp.try('sec_nobody', pg_temp.count_rows(name, has_tenant)) LIKE '42501: permission denied%', format('somebody without a grant may not ask for %s', name))
 FROM relations ORDER BY name;
@@ -197,6 +221,21 @@ SELECT matches(pg_temp.try('sec_bob', call), '^PT404: workflow( "flow-a")? not f
 FROM unnest(ARRAY['SELECT goya.run(''flow-a'')', 'SELECT goya.quote(''flow-a'')', 'SELECT goya.publish_workflow(''flow-a'')', 'SELECT goya.disable_workflow(''flow-a'')',
     'SELECT goya.delete_workflow(''flow-a'')', 'SELECT goya.export_workflow(''flow-a'')', 'SELECT goya.explain_workflow(''flow-a'')',
     'SELECT goya.enable_trigger(''flow-a'', ''hook'')', 'SELECT goya.drop_trigger(''flow-a'', ''hook'')']) call;
+SELECT is(pg_temp.try('sec_bob', format('SELECT goya.stop_agent(%L, ''agent'')', pg_temp.id('a', 6))), 'PT404: task not found', 'another tenant''s agent');
+SELECT is(pg_temp.try('sec_bob', format('SELECT goya.read_stream(%L, ''agent'', timeout => ''0'')', pg_temp.id('a', 6))), 'PT404: task not found', 'another tenant''s stream');
+SELECT is(pg_temp.try('sec_bob', format('SELECT goya.drop_egress_rule(%s)', r.id)), 'PT404: egress rule not found', format('a rule of %s, by_admin %s, is not the other''s to drop', t.name, by_admin))
+FROM goya.egress_rules r JOIN goya.tenants t ON t.id = r.tenant_id WHERE t.name = 'sec-a' OR (t.name = 'sec-b' AND by_admin);
+SELECT is(pg_temp.try('sec_bob', 'SELECT goya.deny_egress(''x'', tenant => ''sec-a'')'), '42501: only a platform administrator makes rules for other tenants', 'nor to make');
+SELECT goya.create_program('sec-all', '/bin/true', tenants => NULL);
+SELECT is(pg_temp.try('sec_suspended', 'SELECT count(*) FROM goya.list_programs()'), '42501: the tenant of role "sec_suspended" is suspended', 'a program for all tenants is none for who has no tenant');
+SELECT goya.create_program('sec-mine', '/bin/true', tenants => '{sec-a}');
+SELECT is(pg_temp.try(caller, query), said, format('%s: %s: %s', caller, query, said))
+FROM (VALUES ('sec_ada', 'SELECT string_agg(name, '' '') FROM goya.list_programs()', 'sec-all sec-mine'), ('sec_looker', 'SELECT string_agg(name, '' '') FROM goya.list_programs()', 'sec-all sec-mine'),
+             ('sec_bob', 'SELECT string_agg(name, '' '') FROM goya.list_programs()', 'sec-all'), ('sec_ada', 'SELECT count(*) FROM goya.list_work()', '1'), ('sec_bob', 'SELECT count(*) FROM goya.list_work()', '1'),
+             ('sec_suspended', 'SELECT count(*) FROM goya.list_programs()', '42501: the tenant of role "sec_suspended" is suspended'),
+             ('sec_suspended', 'SELECT count(*) FROM goya.list_work()', '42501: the tenant of role "sec_suspended" is suspended')) v(caller, query, said);
+SELECT is(pg_temp.try('sec_admin', format('SELECT goya.%s', call)), '42501: only a superuser may do this', 'programs are for superusers, not for administrators: ' || call)
+FROM unnest(ARRAY['create_program(''x'', ''/bin/true'')', 'drop_program(''sec-all'')', 'allow_program(''sec-mine'', ''sec-b'')']) call;
 SELECT is(pg_temp.try('sec_bob', format('SELECT goya.refund(''task:%s:capture'', 1, ''r'')', pg_temp.id('a', 6))), '42501: only an administrator may refund', 'nor another''s money');
 
 -- ---- Each function × callers who may not ----
@@ -211,7 +250,7 @@ WHERE NOT has_function_privilege('goya_user', oid, 'EXECUTE') AND name <> 'healt
 SELECT ok(pg_temp.try('sec_looker', call) LIKE '42501: permission denied%', format('a reader changes nothing: %s', name)) FROM functions
 WHERE NOT has_function_privilege('goya_reader', oid, 'EXECUTE') ORDER BY name;
 SELECT is_empty($$SELECT name FROM functions f JOIN pg_proc p ON p.oid = f.oid WHERE has_function_privilege('goya_reader', f.oid, 'EXECUTE') AND p.provolatile = 'v'
-    AND p.proname NOT IN ('new_id', 'task_events_since', 'wait_for_task', 'graph', 'timeline', 'task_svg', 'diagnose', 'explain_workflow', 'context_at', 'task_context')$$,
+    AND p.proname NOT IN ('new_id', 'task_events_since', 'wait_for_task', 'graph', 'timeline', 'task_svg', 'diagnose', 'explain_workflow', 'context_at', 'task_context', 'read_stream')$$,
     'what readers may call is known to change nothing');
 SELECT ok(pg_temp.try('sec_suspended', call) ~ '^(42501|22023|PT404|null|22004)', format('a suspended tenant''s member gets nothing from %s: %s', name, pg_temp.try('sec_suspended', call)))
 FROM functions WHERE has_function_privilege('goya_user', oid, 'EXECUTE')

@@ -46,6 +46,23 @@ Paths (query arguments in brackets, with their defaults):
   /flaky        [key=] [fail=1] [status=503] [retry_after=]
                                fails the first so many times for each key
   /drip         [n=20] [ms=100]  one byte at a time
+  /drop                        reads the whole request, then closes without a word
+  /longheader   [kb=100]       one header that large
+  /foldedheader                a header over two lines, one without a colon, one without a name
+  /twolengths                  two Content-Lengths that differ
+  /image                       a few bytes of image/png
+
+  /links        [n=3] [size=2] [style=]   JSON arrays in n pages with Link: rel=next; style odd: unquoted, several relations, other parameters first
+  /cursors      [n=3]          {"items": [...], "next": …} by ?cursor= or, in a POST, "cursor" of the body
+  /nexturls     [n=3]          the same with a whole url as next
+  /endless                     a page that always names another
+  /jobs         [n=2] [key=] [status=202] [end=done]   202 with Location of a job that is done at the n-th look; POST
+  /job          [n=] [key=] [retry_after=] [end=]      such a look
+  /sse          [n=3] [ms=0] [then=]   server-sent events, one a piece; then=cut: breaks off
+  /ndjson       [n=3] [ms=0]   lines of JSON
+  /sigv4                       verifies an AWS signature; 200 or 403 with why
+  /needs                       ?header=NAME&value=VALUE: 200 if the request has it, else 401; echoes what it got
+  /callback                    keeps the token for /_tokens and answers 202
 
   /_log                        JSON list of requests: n, time, method, path,
                                query, idempotency_key, connection, body_bytes
@@ -57,6 +74,8 @@ import argparse
 import asyncio
 import email.utils
 import gzip
+import hashlib
+import hmac
 import json
 import os
 import signal
@@ -78,6 +97,7 @@ class Request:
 
     def __init__(self, method, target, headers, body, connection, nth):
         self.method = method
+        self.target = target
         self.path, _, query = target.partition("?")
         self.query = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
         self.headers = headers
@@ -100,6 +120,7 @@ class Server:
     def __init__(self):
         self.log = []
         self.flaky = {}
+        self.tokens = []
         self.connections = 0
         self.open = 0
         self.working = 0
@@ -316,7 +337,105 @@ class Server:
             await writer.drain()
             await asyncio.sleep(request.number("ms", 100) / 1000)
 
+    async def do_drop(self, request, reader, writer):
+        raise Drop              # the body has been read
+
+    async def do_longheader(self, request, reader, writer):
+        send(writer, b"ok\n", [("X-Long", "f" * 1024 * request.number("kb", 100))])
+
+    async def do_foldedheader(self, request, reader, writer):
+        writer.write(b"HTTP/1.1 200 OK\r\nX-Folded: one\r\n two\r\nno colon\r\n: no name\r\nContent-Length: 2\r\n\r\nok")
+
+    async def do_twolengths(self, request, reader, writer):
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 20\r\n\r\nok")
+        raise Drop
+
+    async def do_image(self, request, reader, writer):
+        send(writer, b"\x89PNG\r\n\x1a\n" + bytes(range(256)), [("Content-Type", "image/png")])
+
+    async def do_links(self, request, reader, writer):
+        n, page, size = request.number("n", 3), request.number("page", 1), request.number("size", 2)
+        headers = []
+        if page < n:
+            following = "/links?" + urllib.parse.urlencode({**request.query, "page": page + 1})
+            link = '<%s>; rel="next", </links?page=1>; rel="first"' % following
+            if request.query.get("style") == "odd":
+                link = '</a,b;rel=next>; title="x; rel=next, y"; rel=prev , <%s>;title="a,b";REL = "last  Next"' % following
+            headers.append(("Link", link))
+        send(writer, json.dumps([(page - 1) * size + i for i in range(size)]).encode(), headers + [("Content-Type", "application/json")])
+
+    async def do_cursors(self, request, reader, writer):
+        body = json.loads(request.body) if request.body else {}
+        page = int(body.get("cursor") or request.query.get("cursor") or 1)
+        send_json(writer, {"items": [page * 10, page * 10 + 1], "next": str(page + 1) if page < request.number("n", 3) else None})
+
+    async def do_nexturls(self, request, reader, writer):
+        page = request.number("page", 1)
+        send_json(writer, {"items": [page], "next": "?n=%d&page=%d" % (request.number("n", 3), page + 1) if page < request.number("n", 3) else ""})
+
+    async def do_endless(self, request, reader, writer):
+        send(writer, b'["%s"]' % (b"x" * request.number("bytes", 10)), [("Link", '</endless?%s>; rel=next' % urllib.parse.urlencode(request.query)),
+                                                 ("Content-Type", "application/json")])
+
+    async def do_jobs(self, request, reader, writer):
+        where = "/job?" + urllib.parse.urlencode(request.query)
+        headers = [] if "silent" in request.query else [("Location", where)]
+        send(writer, json.dumps({"state": "queued", "where": where, "method": request.method}).encode(), headers + [("Content-Type", "application/json")],
+             status=request.number("status", 202))
+
+    async def do_job(self, request, reader, writer):
+        key = request.query.get("key", "")
+        count = self.flaky[key] = self.flaky.get(key, 0) + 1
+        if "busy" in request.query and count == 1:
+            send(writer, b"busy\n", [("Retry-After", "0")], status=503)
+        elif count < request.number("n", 2):
+            send(writer, b'{"state": "running"}', retry_after(request) + [("Content-Type", "application/json")])
+        else:
+            send_json(writer, {"state": request.query.get("end", "done"), "looks": count, "result": {"value": 42},
+                               "method": request.method, "body": request.body.decode("latin-1"), "key": request.headers.get("idempotency-key")})
+
+    async def do_sse(self, request, reader, writer):
+        writer.write(head(200, [("Content-Type", "text/event-stream"), ("Transfer-Encoding", "chunked")]))
+        for i in range(request.number("n", 3)):
+            # In two pieces, in the middle of a character.
+            event = ('id: %d\nevent: token\ndata: {"text": "gr\u00fc\u00df %d"}\n\n' % (i, i)).encode()
+            for piece in (event[:35], event[35:]):
+                writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+                await writer.drain()
+                await asyncio.sleep(request.number("ms", 0) / 2000)
+        if request.query.get("then") == "cut":
+            raise Drop
+        end = b": a comment\ndata: two\ndata: lines\n\ndata: [DONE]\n\n"
+        writer.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(end), end))
+
+    async def do_ndjson(self, request, reader, writer):
+        writer.write(head(200, [("Content-Type", "application/x-ndjson"), ("Transfer-Encoding", "chunked")]))
+        for i in range(request.number("n", 3)):
+            line = b'{"i": %d}\n' % i
+            writer.write(b"%x\r\n%s\r\n" % (len(line), line))
+            await writer.drain()
+            await asyncio.sleep(request.number("ms", 0) / 1000)
+        writer.write(b"0\r\n\r\n")
+
+    async def do_sigv4(self, request, reader, writer):
+        why = sigv4_problem(request.method, request.target, request.headers, request.body, "AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
+        send(writer, (why or "signed").encode() + b"\n", status=403 if why else 200)
+
+    async def do_needs(self, request, reader, writer):
+        name, value = request.query.get("header", "").lower(), request.query.get("value")
+        got = request.headers.get(name) if name else request.query.get(request.query.get("param", ""))
+        send(writer, json.dumps({"got": got, "path": request.path, "headers": request.headers, "query": request.query, "connection": request.connection}).encode(),
+             [("Content-Type", "application/json"), ("X-Got", got or "-")], status=200 if got is not None and got == value or value is None else 401)
+
+    async def do_callback(self, request, reader, writer):
+        body = json.loads(request.body) if request.body else {}
+        self.tokens.append(request.headers.get("goya-callback-token") or request.headers.get("x-token") or body.get("token"))
+        send(writer, b'{"accepted": true}', [("Content-Type", "application/json")], status=request.number("status", 202))
+
     # ---- what tests ask about ----
+
+    async def do__tokens(self, request, reader, writer):
+        send_json(writer, self.tokens)
 
     async def do__log(self, request, reader, writer):
         send_json(writer, self.log)
@@ -361,6 +480,58 @@ def retry_after(request):
     return [("Retry-After", value)]
 
 
+def sigv4_problem(method, target, headers, body, access_key, secret_key):
+    """Why the signature is wrong, or None; AWS Signature Version 4 as AWS documents it.  Run with --test-sigv4 it verifies AWS's own example."""
+    fields = dict(f.strip().split("=", 1) for f in headers.get("authorization", "").partition(" ")[2].split(",") if "=" in f)
+    if not headers.get("authorization", "").startswith("AWS4-HMAC-SHA256 "):
+        return "no AWS4-HMAC-SHA256"
+    key, date, region, service, last = fields["Credential"].split("/")
+    if key != access_key or last != "aws4_request" or not headers.get("x-amz-date", "").startswith(date):
+        return "bad credential scope"
+    signed = fields["SignedHeaders"].split(";")
+    if "host" not in signed or "x-amz-date" not in signed or signed != sorted(signed):
+        return "host and x-amz-date are not signed"
+    for name in headers:
+        if name.startswith("x-amz-") and name not in signed:
+            return name + " is not signed"
+    path, _, query = target.partition("?")
+    quote = lambda text: urllib.parse.quote(urllib.parse.unquote(text), safe="-_.~")
+    # Every service but S3 encodes the path, as it stands in the request, once more.
+    path = path if service == "s3" else urllib.parse.quote(path, safe="/-_.~")
+    pairs = sorted((quote(p.partition("=")[0]), quote(p.partition("=")[2])) for p in query.split("&") if p)
+    payload = hashlib.sha256(body).hexdigest()
+    if service == "s3" and headers.get("x-amz-content-sha256") not in (payload, "UNSIGNED-PAYLOAD"):
+        return "bad x-amz-content-sha256"
+    canonical = "\n".join([method, path or "/", "&".join("%s=%s" % p for p in pairs)] +
+                          ["%s:%s" % (name, " ".join(headers.get(name, "").split())) for name in signed] +
+                          ["", ";".join(signed), headers.get("x-amz-content-sha256", payload) if service == "s3" else payload])
+    text = "\n".join(["AWS4-HMAC-SHA256", headers["x-amz-date"], "/".join([date, region, service, last]), hashlib.sha256(canonical.encode()).hexdigest()])
+    sign = lambda k, t: hmac.new(k, t.encode(), hashlib.sha256).digest()
+    k = ("AWS4" + secret_key).encode()
+    for part in (date, region, service, last):
+        k = sign(k, part)
+    if not hmac.compare_digest(sign(k, text).hex(), fields["Signature"]):
+        return "the signature does not match; expected that of\n" + canonical
+    return None
+
+
+def test_sigv4():
+    """AWS's documented example: GET of IAM ListUsers, and get-vanilla-query-order-key-case of its test suite."""
+    key = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
+    examples = [
+        ("/?Action=ListUsers&Version=2010-05-08",
+         {"content-type": "application/x-www-form-urlencoded; charset=utf-8", "host": "iam.amazonaws.com", "x-amz-date": "20150830T123600Z"},
+         "us-east-1/iam", "content-type;host;x-amz-date", "5d672d79c15b13162d9279b0855cfba6789a8edb4c82c400e06b5924a6f2b5d7"),
+        ("/?Param2=value2&Param1=value1", {"host": "example.amazonaws.com", "x-amz-date": "20150830T123600Z"},
+         "us-east-1/service", "host;x-amz-date", "b97d918cfa904a5beff61c982a1b6f458b799221646efd99d3219ec94cdf2500")]
+    for target, headers, scope, signed, signature in examples:
+        headers["authorization"] = ("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/%s/aws4_request, SignedHeaders=%s, Signature=%s" % (scope, signed, signature))
+        problem = sigv4_problem("GET", target, headers, b"", "AKIDEXAMPLE", key)
+        print("ok" if problem is None else "not ok: " + problem)
+        headers["authorization"] = headers["authorization"][:-1] + ("0" if signature[-1] != "0" else "1")
+        print("ok" if sigv4_problem("GET", target, headers, b"", "AKIDEXAMPLE", key) else "not ok: a wrong signature is taken")
+
+
 def reset(writer):
     """Ends the connection with RST instead of FIN."""
     sock = writer.get_extra_info("socket")
@@ -376,8 +547,12 @@ async def main():
     parser.add_argument("--key")
     parser.add_argument("--until-eof", action="store_true",
                         help="stop at the end of standard input")
+    parser.add_argument("--test-sigv4", action="store_true", help="verify the verifier of AWS signatures with AWS's examples")
     args = parser.parse_args()
 
+    if args.test_sigv4:
+        test_sigv4()
+        return
     tls = None
     if args.cert:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -70,6 +70,24 @@ SELECT pg_temp.try($$ SELECT goya.add_operator_version('absent', '{"function": "
 SELECT pg_temp.try($$ SELECT goya.add_operator_version('score', '{"url": "http://x"}') $$);
 SELECT pg_temp.try($$ SELECT goya.add_operator_version('score', NULL) $$);
 
+-- Their life: what an operator version may become, and how that is refused.
+SELECT from_status, to_status FROM goya.operator_moves ORDER BY 1, 2;
+SELECT goya.create_operator('ocr', 'worker', '{"queue": "ocr"}', status => 'draft', type => 'read', origin => 'import', tags => '{text}', dependencies => '["score", {"operator": "media.probe", "version": 9}]') IS NOT NULL;
+SELECT pg_temp.try($$ SELECT goya.publish_operator('ocr') $$);
+SELECT depends_on, version FROM goya.operator_dependencies ORDER BY 1;
+SELECT pg_temp.try($$ SELECT goya.set_operator_dependencies('ocr', '[{"operator": "score"}]') $$), pg_temp.try($$ SELECT goya.publish_operator('ocr') $$);
+SELECT pg_temp.try($$ SELECT goya.set_operator_status('ocr', 'draft') $$);
+SELECT pg_temp.try($$ SELECT goya.set_operator_status('ocr', 'gone') $$);
+SELECT pg_temp.try($$ SELECT goya.rollback_operator('ocr') $$);
+SELECT pg_temp.try($$ SELECT goya.add_operator_version('ocr', '{"queue": "ocr2"}') $$), pg_temp.try($$ SELECT goya.rollback_operator('ocr') $$);
+SELECT o.name, o.type, o.origin, o.tags, o.status, o.active_version, v.version, v.mode, v.config, v.status FROM goya.operators o JOIN goya.operator_versions v ON v.operator_id = o.id WHERE o.name = 'ocr' ORDER BY v.version;
+SELECT pg_temp.try($$ SELECT goya.create_operator('x', 'worker', '{}') $$);
+SELECT pg_temp.try($$ SELECT goya.create_operator('x', 'ai_model', '{"modell": "m"}') $$);
+SELECT pg_temp.try($$ SELECT goya.create_operator('x', 'mcp', '{"server": "s", "tool": 5, "input": {}}') $$);
+SELECT pg_temp.try($$ SELECT goya.create_operator('x', 'cli', '{"program": "ffprobe"}', status => 'archived') $$);
+SELECT name, mode, category FROM goya.operator_templates WHERE origin = 'builtin' ORDER BY 1;
+SELECT pg_temp.try($$ SELECT goya.install_template('worker.queue', 'queue', '{"lease": true}') $$);
+
 -- Readers and other tenants.
 SET LOCAL ROLE regress_reader;
 SELECT pg_temp.try($$ SELECT goya.create_operator('x', 'sql', '{"function": "regress_app.score"}') $$);

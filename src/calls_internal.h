@@ -1,0 +1,50 @@
+/*-------------------------------------------------------------------------
+ * calls_internal.h
+ *		What calls.c and calls_recover.c share.  For them only.
+ *-------------------------------------------------------------------------
+ */
+#ifndef GOYA_CALLS_INTERNAL_H
+#define GOYA_CALLS_INTERNAL_H
+
+#include "attempt.h"
+#include "calls.h"
+#include "exchange.h"
+
+typedef struct InFlight
+{
+	uint64		id;				/* hash key: the transfer's */
+	pg_uuid_t	task;
+	int			node;
+	int			item;
+	int			attempt;
+	int64		rank;
+	TimestampTz started_at;
+	GoyaExchange *exchange;		/* NULL: one request */
+	TimestampTz resume_at;		/* the next request goes out then; 0: one is out */
+	bool		cancelled;		/* while none was out */
+	TimestampTz cut_at;			/* enough came of the answer: the transfer ends then; 0: not so */
+} InFlight;
+
+/* A result that waits to be recorded. */
+typedef struct CallResult
+{
+	InFlight	call;
+	GoyaHttpResult *http;
+	MemoryContext cxt;
+} CallResult;
+
+struct GoyaCalls
+{
+	MemoryContext cxt;
+	GoyaHttp   *http;
+	HTAB	   *in_flight;
+	TimestampTz next_resume;	/* the earliest resume_at; DT_NOEND: none */
+	uint64		next_id;
+	int			epoch;
+	Oid			extension;
+	GoyaAttempt *claims;
+	GoyaAttempt *records;
+	List	   *results;		/* CallResult*, oldest first */
+};
+
+#endif

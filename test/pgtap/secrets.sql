@@ -1,0 +1,166 @@
+-- secrets.sql: goya.secrets and what belongs to it, as SQL sees it: who may do what, that nothing gives a value back, what is refused and how; sealed text;
+-- changing the master key; personal data. Processes, files, logs and calls are test/tap/040_secrets.pl's.
+--
+-- The master key comes from a command, set for the server and taken back at the end.
+
+\set QUIET 1
+\pset format unaligned
+\pset tuples_only on
+\pset pager off
+SET client_min_messages = warning;
+SET search_path = public, pg_catalog;
+SELECT no_plan();
+
+SELECT throws_ok($$SELECT * FROM goya.list_master_keys()$$, '55000', 'goya has no master key', 'without a master key it says so');
+SELECT throws_ok($$SELECT goya_private.seal(goya.current_tenant(), 'prompt', 'r', 'x')$$, '55000', 'goya has no master key', 'and seals nothing');
+
+\set setting goya.master_key_command
+\set wanted '/bin/printf k1\\0400011223344556677\\n8899'
+ALTER SYSTEM SET goya.master_key_command = :'wanted';
+SELECT pg_reload_conf() \g /dev/null
+\ir lib/reloaded.psql
+SELECT throws_ok($$SELECT * FROM goya.list_master_keys()$$, '55000', 'goya''s master keys are not as they should be', 'a key of the wrong length is refused');
+\set wanted '/bin/echo k1 00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff'
+ALTER SYSTEM SET goya.master_key_command = :'wanted';
+SELECT pg_reload_conf() \g /dev/null
+\ir lib/reloaded.psql
+
+BEGIN;
+CREATE ROLE sct_ann; CREATE ROLE sct_ben; CREATE ROLE sct_reader; CREATE ROLE sct_admin; CREATE ROLE sct_other; CREATE ROLE sct_nobody;
+GRANT goya_user TO sct_ann, sct_ben, sct_reader, sct_other; GRANT goya_admin TO sct_admin;
+SELECT goya.create_tenant('sct-a'), goya.create_tenant('sct-b') \g /dev/null
+SELECT goya.add_member('sct_ann', 'sct-a'), goya.add_member('sct_ben', 'sct-a'), goya.add_member('sct_reader', 'sct-a', 'reader'), goya.add_member('sct_other', 'sct-b'), goya.add_member('sct_admin', 'sct-b') \g /dev/null
+CREATE FUNCTION pg_temp.try(role_name name, statement text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    result text;
+    d text;
+    h text;
+BEGIN
+    PERFORM set_config('role', role_name, true);
+    EXECUTE statement INTO result;
+    PERFORM set_config('role', 'none', true);
+    RETURN coalesce(result, 'null');
+EXCEPTION WHEN OTHERS THEN
+    GET STACKED DIAGNOSTICS d = PG_EXCEPTION_DETAIL, h = PG_EXCEPTION_HINT;
+    RETURN concat_ws(' | ', SQLSTATE || ': ' || SQLERRM, nullif(d, ''), nullif(h, ''));
+END;
+$$;
+CREATE FUNCTION pg_temp.tenant(name text) RETURNS uuid LANGUAGE sql AS $$ SELECT t.id FROM goya.tenants t WHERE t.name = tenant.name $$;
+
+-- ---- Setting ----
+SELECT is(pg_temp.try('sct_ann', $$SELECT goya.set_secret('openai', 'canary-3141592', ARRAY['API.OpenAI.com.', 'api.openai.com', '*.Azure.com:443', 'http://LOCALHOST:8080', '[::1]'], 'of the lab')$$), '1', 'a member sets a secret');
+SELECT is(pg_temp.try('sct_ben', $$SELECT concat_ws(' ', name, hosts, description, key_id, version, last_used_at IS NULL, rotated_at = updated_at) FROM goya.secrets$$),
+    'openai {*.azure.com:443,[::1],api.openai.com,http://localhost:8080} of the lab k1 1 t t', 'others of the tenant see all of it but the value; hosts in order, once, in lower case');
+SELECT is(pg_temp.try('sct_reader', 'SELECT count(*) FROM goya.secrets'), '1', 'so does a reader');
+SELECT is(pg_temp.try('sct_other', 'SELECT count(*) FROM goya.secrets'), '0', 'another tenant sees nothing');
+SELECT is(pg_temp.try('sct_ben', $$SELECT goya.set_secret('openai', 'canary-2718281', ARRAY['api.openai.com'])$$), '2', 'a new value is version 2');
+SELECT is((SELECT concat_ws(' ', s.description, s.hosts) FROM goya.secrets s WHERE s.name = 'openai'), 'of the lab {api.openai.com}', 'with its own hosts; the description stays');
+SELECT is(pg_temp.try('sct_other', $$SELECT goya.set_secret('openai', 'canary-other-tenant', ARRAY['a.example.com'])$$), '1', 'the same name in another tenant is another secret');
+SELECT matches(pg_temp.try('sct_reader', $$SELECT goya.set_secret('x', 'canary-2718281', ARRAY['api.openai.com'])$$), '^42501: role "sct_reader" may only read', 'a reader sets none');
+SELECT matches(pg_temp.try('sct_nobody', $$SELECT goya.set_secret('x', 'canary-2718281', ARRAY['api.openai.com'])$$), '^42501: permission denied for schema goya', 'nor does somebody without a grant');
+SELECT ok(pg_temp.try('sct_ann', format('SELECT goya.set_secret(%s, %s, %s)', n, v, h)) ~ expected, format('%s %s %s: %s', n, v, h, pg_temp.try('sct_ann', format('SELECT goya.set_secret(%s, %s, %s)', n, v, h))))
+FROM (VALUES
+    ('''a b''', '''canary-2718281''', '''{a.b}''', '^22023: bad name'), ('NULL', '''canary-2718281''', '''{a.b}''', '^22023: bad name'),
+    ('''x''', 'NULL', '''{a.b}''', '^22023: bad value'), ('''x''', '''canary-''', '''{a.b}''', '^22023: bad value .* fewer than 8'), ('''x''', 'repeat(''canary-7'', 8193)', '''{a.b}''', '^22023: bad value .* more than 65536'),
+    ('''x''', '''canary-2718281''', 'NULL', '^22023: bad hosts'), ('''x''', '''canary-2718281''', '''{}''', '^22023: bad hosts'), ('''x''', '''canary-2718281''', '''{NULL}''', '^22023: bad host'),
+    ('''x''', '''canary-2718281''', '''{{a.b},{c.d}}''', '^22023: bad hosts'), ('''x''', '''canary-2718281''', 'array_fill(''a.b''::text, ARRAY[33])', '^22023: bad hosts')) f(n, v, h, expected);
+SELECT ok(pg_temp.try('sct_ann', format('SELECT goya.set_secret(''x'', ''canary-2718281'', ARRAY[%L])', h)) ~ '^22023: bad host of a secret \| "', 'no host: ' || h)
+FROM unnest('{"",*,*.,*.com,*.*.com,"*.1.2",a..b,.a.b,a b,a/b,a.b/c,user@a.b,a.b:,a.b:0,a.b:65536,a.b:1x,a.b:443:1,http://,https://,ftp://a.b,[],[::1,"[::g]",[::1]x,a*.b,"a,b",ä.example}'::text[]) h;
+SELECT is(pg_temp.try('sct_ann', format('SELECT goya.set_secret(''h'', ''canary-2718281'', ARRAY[%L]) > 0', h)), 'true', 'a host: ' || h)
+FROM unnest('{localhost,10.0.0.1,a-b.c_d.e,https://A.B:1,http://a.b:65535,"*.a.b",[2001:db8::1]:443}'::text[]) h;
+
+-- ---- Nothing gives it back ----
+SELECT is((SELECT count(*) FROM goya.secrets s, LATERAL (SELECT 1 WHERE s::text LIKE '%canary-%') x), 0::bigint, 'the value is not in goya.secrets');
+SELECT is((SELECT count(*) FROM goya_private.secret_values v WHERE position('canary' IN encode(v.sealed, 'escape')) > 0), 0::bigint, 'nor in the sealed value');
+SELECT is((SELECT count(DISTINCT v.sealed) FROM goya_private.secret_values v), (SELECT count(*) FROM goya_private.secret_values), 'no two are alike');
+SELECT throws_ok(format('SELECT goya_private.open_sealed(%L, %L, %L, (SELECT sealed FROM goya_private.secret_values v WHERE v.tenant_id = %1$L AND v.name = ''openai''))', pg_temp.tenant('sct-a'), kind, E'openai\n2\napi.openai.com'),
+    state, message, 'a superuser does not open it as ' || kind)
+FROM (VALUES ('secret', '42501', 'secrets cannot be read'), ('key', '42501', 'secrets cannot be read'), ('prompt', 'XX001', 'a sealed value cannot be opened'), ('', '22023', 'bad kind of a sealed value')) f(kind, state, message);
+SELECT is((SELECT string_agg(p.proname, ' ' ORDER BY p.proname COLLATE "C") FROM pg_proc p WHERE p.pronamespace IN ('goya'::regnamespace, 'goya_private'::regnamespace)
+           AND p.proargtypes::oid[] @> ARRAY['bytea'::regtype::oid] AND p.prolang = (SELECT l.oid FROM pg_language l WHERE l.lanname = 'c')), 'keyed_hash open_sealed rewrap sealed_with',
+    'functions that take a sealed value are these four');
+SELECT unalike(pg_temp.try('sct_ann', 'SELECT goya_private.open_sealed(NULL, NULL, NULL, NULL)'), 'null', 'nobody else may even call them');
+
+-- ---- Sealed text ----
+SELECT is(goya_private.open_sealed(goya.current_tenant(), 'prompt', 'row 7', goya_private.seal(goya.current_tenant(), 'prompt', 'row 7', x)), x, format('%s bytes are opened as they were', octet_length(x)))
+FROM unnest(ARRAY['', 'x', 'Grüße, 世界', repeat('many words ', 100000)]) x;
+SELECT is(goya_private.open_sealed('00000000-0000-7000-8000-000000000001', 'prompt', 'row 7', '\x474f5901026b316465666768696a6b6c6d6e6ffe11c457b1ecc4f6c9b5ca1a2c10c7fd72ee1cdb8efa5c51626786e40f57c4ccbe56dc4a618b48cfa67dd571758d47a9c8c9cacbcccdcecfd0d1d2d3560aa26745539e0c54d8a728f99367cafa95b39196739b1a210884bc817373'::bytea), 'Grüße, 世界', 'what another program sealed is opened: the format is as described');
+SELECT is(goya_private.keyed_hash('00000000-0000-7000-8000-000000000001', 'pii', '\x474f5901026b316465666768696a6b6c6d6e6ffe11c457b1ecc4f6c9b5ca1a2c10c7fd72ee1cdb8efa5c51626786e40f57c4ccbe56dc4a618b48cfa67dd571758d47a9c8c9cacbcccdcecfd0d1d2d3167f66dc81cbfc27733b18b91901ec13e780ebaf036caf23eaae3ce6dd96aceef5a3ce64b81c28885c50e42195ca9145', 'ann@example.com'),
+    '61b55fab9c26d32d104ec34ed67a68f9042c022638ba102c71aeabc6b760fe1d', 'and its keyed hash is what that program computes');
+CREATE TEMP TABLE texts AS SELECT goya_private.seal(pg_temp.tenant('sct-a'), 'prompt', 'row 7', 'hello') AS sealed;
+SELECT throws_ok(format('SELECT goya_private.open_sealed(%L, %L, %L, (SELECT sealed FROM texts))', pg_temp.tenant(t), k, r), 'XX001', 'a sealed value cannot be opened', format('moved to %s, %s, %s it is of no use', t, k, r))
+FROM (VALUES ('sct-b', 'prompt', 'row 7'), ('sct-a', 'completion', 'row 7'), ('sct-a', 'prompt', 'row 8'), ('sct-a', 'promp', 'trow 7'), ('sct-a', 'prompt', '')) m(t, k, r);
+CREATE FUNCTION pg_temp.open(sealed bytea) RETURNS text LANGUAGE sql AS $$ SELECT goya_private.open_sealed(pg_temp.tenant('sct-a'), 'prompt', 'row 7', sealed) $$;
+CREATE FUNCTION pg_temp.outcome(sealed bytea) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RETURN pg_temp.open(sealed); EXCEPTION WHEN OTHERS THEN RETURN SQLSTATE; END $$;
+SELECT is((SELECT string_agg(DISTINCT pg_temp.outcome(set_byte(sealed, i, get_byte(sealed, i) # 1)), ' ') FROM texts, generate_series(0, length(sealed) - 1) i WHERE i NOT BETWEEN 4 AND 6), 'XX001', 'any bit that was changed is noticed');
+SELECT is((SELECT string_agg(DISTINCT pg_temp.outcome(substring(sealed FOR i)), ' ') FROM texts, generate_series(0, length(sealed) - 1) i), 'XX001', 'so is any that was cut');
+SELECT is((SELECT pg_temp.outcome(sealed || '\x00'::bytea) FROM texts), 'XX001', 'or made longer');
+SELECT throws_ok($$SELECT pg_temp.open(overlay(sealed PLACING '\x3953' FROM 6 FOR 2)) FROM texts$$, '55000', 'goya has no master key "9S"', 'a master key that is not here is named');
+SELECT is(goya_private.encrypts_prompts(pg_temp.tenant('sct-a')), false, 'prompts are not sealed unless a tenant wants it');
+UPDATE goya.tenants SET settings = settings || '{"encrypt_prompts": true}' WHERE name = 'sct-a';
+SELECT is(array_agg(goya_private.encrypts_prompts(t.id) ORDER BY t.name), '{true,false}', 'and are where it does') FROM goya.tenants t WHERE t.name IN ('sct-a', 'sct-b');
+
+-- ---- Personal data ----
+SELECT is(goya.redact_pii(given), wanted, given) FROM (VALUES
+    ('write to Ann.B+x@mail.ex-ample.co.uk.', 'write to [email].'), ('<a@b.io>,c@d.org', '<[email]>,[email]'), ('邮箱a@b.cn。', '邮箱[email]。'), ('a@b, @c.de, a@.de, a@b.c, x@1.2.3.4', 'a@b, @c.de, a@.de, a@b.c, x@1.2.3.4'),
+    ('+49 170 1234567', '[phone]'), ('call (555) 123-4567 now', 'call [phone] now'), ('555-123-4567', '[phone]'), ('1-800-555-0199', '[phone]'), ('13800138000', '[phone]'), ('138 0013 8000', '[phone]'), ('host 138.100.10.101', 'host 138.100.10.101'), ('0170/1234567', '[phone]'),
+    ('4111 1111 1111 1111', '[card]'), ('4111-1111-1111-1111.', '[card].'), ('378282246310005', '[card]'), ('4111 1111 1111 1112', '4111 1111 1111 1112'),
+    ('DE89 3704 0044 0532 0130 00 thanks', '[iban] thanks'), ('GB82WEST12345698765432', '[iban]'), ('DE89370400440532013001', 'DE89370400440532013001'),
+    ('2024-01-15 10:30:00, 192.168.1.100, 1700000000, v1.2.3, 12,345,678', '2024-01-15 10:30:00, 192.168.1.100, 1700000000, v1.2.3, 12,345,678'),
+    ('018f2c3e-7b1a-7c3d-9e4f-0123456789ab', '018f2c3e-7b1a-7c3d-9e4f-0123456789ab'), ('', '')) p(given, wanted);
+SELECT is(pg_temp.try('sct_ann', $$SELECT goya.hash_pii(' Ann@Example.com ')$$), pg_temp.try('sct_reader', $$SELECT goya.hash_pii('ann@example.com')$$), 'a hash is the same for the same value');
+SELECT matches(pg_temp.try('sct_ann', $$SELECT goya.hash_pii('ann@example.com')$$), '^[0-9a-f]{64}$', 'of 64 digits');
+SELECT isnt(pg_temp.try('sct_other', $$SELECT goya.hash_pii('ann@example.com')$$), pg_temp.try('sct_ann', $$SELECT goya.hash_pii('ann@example.com')$$), 'and another one in another tenant');
+SELECT set_config('test.hash', pg_temp.try('sct_ann', $$SELECT goya.hash_pii('ann@example.com')$$), false) \g /dev/null
+
+-- ---- Deleting, administration ----
+SELECT is(pg_temp.try('sct_other', $$SELECT goya.delete_secret('h')$$), 'PT404: secret not found | There is no secret "h" that role "sct_other" can see. | SELECT name FROM goya.secrets lists them.', 'another tenant deletes nothing');
+SELECT is(pg_temp.try('sct_ann', $$SELECT goya.delete_secret('h')$$), '', 'a member deletes a secret');
+SELECT is((SELECT count(*) FROM goya_private.secret_values v WHERE v.name = 'h'), 0::bigint, 'and its value is gone');
+SELECT matches(pg_temp.try('sct_ann', 'SELECT ' || call), '^42501: permission denied', 'not for members: ' || call) FROM unnest('{goya.reseal_secrets(),goya.list_master_keys()}'::text[]) call;
+SELECT is(pg_temp.try('sct_admin', 'SELECT goya.reseal_secrets()'), '0', 'all is sealed with the active key');
+SELECT matches(pg_temp.try('sct_admin', format('SELECT goya.reseal_secrets(%s)', coalesce(n, 'NULL'))), '^22023: bad number of rows', coalesce(n, 'null') || ' rows') FROM unnest('{0,-1,NULL,1000001}'::text[]) n;
+SELECT is_empty($$SELECT * FROM goya.check() WHERE code = 'secret_row'$$, 'goya.check() finds nothing');
+DELETE FROM goya_private.secret_values v WHERE v.tenant_id = pg_temp.tenant('sct-b');
+UPDATE goya.secrets s SET key_id = 'k9' WHERE s.tenant_id = pg_temp.tenant('sct-a');
+INSERT INTO goya_private.secret_values SELECT tenant_id, 'stray', sealed FROM goya_private.secret_values LIMIT 1;
+SELECT bag_eq($$SELECT detail FROM goya.check() WHERE code = 'secret_row'$$,
+    $$VALUES ('Secret "openai" has no value.'), ('Secret "openai" is sealed with key "k1", not "k9".'), ('Secret "stray" is not there, and its value is.')$$, 'it finds what is wrong');
+SELECT is(pg_temp.try('sct_admin', $$SELECT string_agg(concat_ws(' ', key_id, active, present, sealed_values), ', ') FROM goya.list_master_keys() WHERE key_id <> 'k1'$$), 'k9 f f 1', 'a key that is not here is listed as such');
+ROLLBACK;
+
+-- ---- Another master key ----
+BEGIN;
+CREATE ROLE sct_ann; GRANT goya_user TO sct_ann;
+SET LOCAL ROLE sct_ann;
+SELECT goya.set_secret('first', 'canary-3141592', ARRAY['a.example.com']), goya.hash_pii('x') \g /dev/null
+COMMIT;
+SELECT set_config('test.hash', goya.hash_pii('x'), false), set_config('test.sealed', sealed::text, false) FROM goya_private.secret_values WHERE name = 'first' \g /dev/null
+\set wanted '/bin/printf #\\040new\\n\\nk2\\040ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff\\nk1\\04000112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\\n'
+ALTER SYSTEM SET goya.master_key_command = :'wanted';
+SELECT pg_reload_conf() \g /dev/null
+\ir lib/reloaded.psql
+SELECT results_eq($$SELECT key_id, active, present, sealed_values FROM goya.list_master_keys()$$, $$VALUES ('k2', true, true, 0::bigint), ('k1', false, true, 2)$$, 'the first key is the active one');
+SELECT is(goya.hash_pii('x'), current_setting('test.hash'), 'what the older one sealed is still opened');
+SELECT is((SELECT goya.reseal_secrets(1)), 1, 'one value is sealed again');
+SELECT is((SELECT goya.reseal_secrets()), 1, 'then the other');
+SELECT is((SELECT goya.reseal_secrets()), 0, 'then none');
+SELECT isnt((SELECT sealed::text FROM goya_private.secret_values WHERE name = 'first'), current_setting('test.sealed'), 'they are not the same bytes');
+\set wanted '/bin/echo k2 ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff'
+ALTER SYSTEM SET goya.master_key_command = :'wanted';
+SELECT pg_reload_conf() \g /dev/null
+\ir lib/reloaded.psql
+SELECT results_eq($$SELECT key_id, active, present, sealed_values FROM goya.list_master_keys()$$, $$VALUES ('k2', true, true, 2::bigint)$$, 'the old key may go');
+SELECT is(goya.hash_pii('x'), current_setting('test.hash'), 'and the hashes are what they were');
+SELECT is_empty($$SELECT * FROM goya.check() WHERE code = 'secret_row'$$, 'goya.check() finds nothing');
+SELECT goya.delete_secret('first') \g /dev/null
+DELETE FROM goya_private.tenant_keys;
+DROP OWNED BY sct_ann;
+DROP ROLE sct_ann;
+
+ALTER SYSTEM RESET goya.master_key_command;
+SELECT pg_reload_conf() \g /dev/null
+\set wanted ''
+\ir lib/reloaded.psql
+SELECT throws_ok($$SELECT goya.hash_pii('x')$$, '55000', 'goya has no master key', 'a key that was taken away is gone from a running session');
+SELECT * FROM finish();
