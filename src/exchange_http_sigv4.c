@@ -181,7 +181,8 @@ goya_http_sign(GoyaHttpRequest *req, const char *access_key, const char *secret,
 	req->url = goya_http_url_canonical_query(req->url);
 	if (req->url == NULL || !goya_http_url_target(req->url, &tls, &host, &port))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the url is not a valid http or https address")));
-	strftime(date, sizeof(date), "%Y%m%dT%H%M%SZ", gmtime_r(&now, &tm));
+	if (strftime(date, sizeof(date), "%Y%m%dT%H%M%SZ", gmtime_r(&now, &tm)) == 0)
+		fail();
 	req->headers[req->nheaders++] = port == (tls ? 443 : 80) ? psprintf("Host: %s", host) : psprintf("Host: %s:%d", host, port);
 	req->headers[req->nheaders++] = psprintf("X-Amz-Date: %s", date);
 	if (s3)
@@ -189,8 +190,7 @@ goya_http_sign(GoyaHttpRequest *req, const char *access_key, const char *secret,
 	scope = psprintf("%.8s/%s/%s/aws4_request", date, region, service);
 	initStringInfo(&names);
 	text = string_to_sign(req, s3, payload, date, scope, &names);
-	memcpy(key, "AWS4", 4);
-	memcpy(key + 4, secret, strlen(secret));
+	snprintf((char *) key, len + 1, "AWS4%s", secret);
 	sign_with(key, &len, pnstrdup(date, 8));
 	sign_with(key, &len, region);
 	sign_with(key, &len, service);

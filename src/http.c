@@ -259,8 +259,11 @@ free_list(dlist_head *list)
 static void
 free_pieces(dlist_head *list)
 {
-	while (!dlist_is_empty(list))
-		free(dlist_container(GoyaHttpPiece, node, dlist_pop_head_node(list)));
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, list)
+		free(dlist_container(GoyaHttpPiece, node, iter.cur));
+	dlist_init(list);
 }
 
 /* Reset callback of the context.  The wait may be gone already. */
