@@ -160,7 +160,8 @@ CREATE TABLE goya_private.ready (
     node        integer NOT NULL,                  -- index in the plan of the task's revision; -1: the task itself (run: all roots)
     item        integer NOT NULL,
     attempt     smallint NOT NULL,
-    tries       smallint NOT NULL DEFAULT 0        -- claims that came to nothing: the process died, or others were in the way
+    tries       smallint NOT NULL DEFAULT 0        -- claims that came to nothing: the process died, or others were in the way;
+                                                   -- and a hundred for each time it was put aside because its task was locked
 ) WITH (fillfactor = 90, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX ready_rank_idx ON goya_private.ready (lane, rank);
 
@@ -180,13 +181,14 @@ CREATE TABLE goya_private.crashes (
 
 CREATE TABLE goya_private.timers (
     due         timestamptz NOT NULL,
-    verb        smallint NOT NULL,                 -- 0: becomes a run (retry, run_at); 1: wakes a waiting node run
+    verb        smallint NOT NULL,                 -- 0: becomes a run (retry, run_at); 1: wakes a waiting node run; any: put aside (tries >= 100)
     task_id     uuid NOT NULL,
     node        integer NOT NULL,
     item        integer NOT NULL,
     attempt     smallint NOT NULL,
     rank        bigint NOT NULL,
-    lane        smallint NOT NULL
+    lane        smallint NOT NULL,
+    tries       smallint NOT NULL DEFAULT 0        -- as in ready
 );
 CREATE INDEX timers_due_idx ON goya_private.timers (due);
 
@@ -220,11 +222,14 @@ CREATE TABLE goya_private.signals (
 );
 CREATE INDEX signals_task_idx ON goya_private.signals (task_id, name) WHERE consumed_by IS NULL;
 
+-- Those of goya are written under the lock of the parent's row, and conflict with none that a client has not committed yet.
 CREATE TABLE goya_private.cancel_requests (
-    task_id     uuid PRIMARY KEY,
+    task_id     uuid NOT NULL,
+    by_goya     boolean NOT NULL DEFAULT false,    -- because the parent ended
     reason      text,
     requested_by text,
-    requested_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    requested_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (task_id, by_goya)
 );
 
 CREATE TABLE goya_private.idempotency_keys (

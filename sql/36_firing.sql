@@ -47,7 +47,8 @@ BEGIN
 END;
 $$;
 
--- The same, but an error becomes an event trigger_failed. What the next try may heal (deadlock, serialization) is left to the caller's retry.
+-- The same, but an error becomes an event trigger_failed. What the next try may heal (deadlock, serialization, for a slot a wallet that is locked) is left
+-- to the caller's retry.
 CREATE FUNCTION goya_private.try_slot(t goya.triggers, slot text, roots jsonb, default_input jsonb, asset_id uuid, depth integer) RETURNS uuid
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -60,7 +61,7 @@ BEGIN
     RETURN goya_private.start_slot(t, slot, roots, default_input, asset_id, depth);
 EXCEPTION WHEN OTHERS THEN
     GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-    IF left(state, 2) = '40' THEN
+    IF left(state, 2) = '40' OR (state = '55P03' AND try_slot.slot IS NOT NULL) THEN
         RAISE;
     END IF;
     problem := jsonb_strip_nulls(jsonb_build_object('code', state, 'message', message, 'detail', nullif(detail, ''), 'hint', nullif(hint, '')));
@@ -161,6 +162,15 @@ BEGIN
 END;
 $$;
 
+-- Somebody else has the wallet and may keep it: nothing that needs it can be started. Else it is locked, if there is one, until the transaction ends.
+CREATE FUNCTION goya_private.wallet_is_held(tenant_id uuid) RETURNS boolean
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM FROM goya.wallets w WHERE w.tenant_id = wallet_is_held.tenant_id FOR NO KEY UPDATE SKIP LOCKED;
+    RETURN NOT FOUND AND EXISTS (SELECT FROM goya.wallets w WHERE w.tenant_id = wallet_is_held.tenant_id);
+END;
+$$;
+
 -- Fires interval triggers that are due, and cron slots that pg_cron let pass (policies once and all). Returns when to call it again, or null.
 CREATE FUNCTION goya_private.fire_intervals() RETURNS timestamptz
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
@@ -176,6 +186,7 @@ BEGIN
     FOR t IN SELECT x.* FROM goya.triggers x
              WHERE x.enabled AND x.kind = 'interval' AND x.next_due <= at AND EXISTS (SELECT FROM goya_private.live_triggers l WHERE l.id = x.id)
              ORDER BY x.next_due FOR UPDATE SKIP LOCKED LOOP
+        CONTINUE WHEN goya_private.wallet_is_held(t.tenant_id);
         steps := floor(extract(epoch FROM at - t.next_due) / extract(epoch FROM t.every));
         -- Months are of different lengths.
         WHILE steps > 0 AND t.next_due + steps * t.every > at LOOP
@@ -195,14 +206,17 @@ BEGIN
              WHERE x.enabled AND x.kind = 'cron' AND x.missed <> 'skip' AND x.next_due < at - interval '90 seconds'
                AND EXISTS (SELECT FROM goya_private.live_triggers l WHERE l.id = x.id)
              ORDER BY x.next_due FOR UPDATE SKIP LOCKED LOOP
+        CONTINUE WHEN goya_private.wallet_is_held(t.tenant_id);
         slots := goya_private.cron_slots(t.schedule, t.last_slot, at - interval '90 seconds', 100);
         PERFORM goya_private.fire_slots(t, slots, NULL);
         newest := coalesce(slots[cardinality(slots)], at - interval '90 seconds');
         UPDATE goya.triggers x SET last_slot = newest, next_due = goya_private.cron_next(t.schedule, newest) WHERE x.id = t.id;
     END LOOP;
-    RETURN (SELECT min(CASE l.kind WHEN 'interval' THEN l.next_due ELSE l.next_due + interval '91 seconds' END)
-            FROM goya_private.live_triggers l
-            WHERE l.kind = 'interval' OR (l.kind = 'cron' AND l.missed <> 'skip'));
+    -- What is due still has its trigger or its tenant's wallet locked by somebody: not before the next second.
+    RETURN (SELECT min(CASE WHEN x.due <= at THEN at + interval '1 second' ELSE x.due END)
+            FROM (SELECT CASE l.kind WHEN 'interval' THEN l.next_due ELSE l.next_due + interval '91 seconds' END AS due
+                  FROM goya_private.live_triggers l
+                  WHERE l.kind = 'interval' OR (l.kind = 'cron' AND l.missed <> 'skip')) x);
 END;
 $$;
 

@@ -4,7 +4,9 @@
 -- Decided:
 -- - A cancel is a row in goya_private.cancel_requests and never touches goya.tasks, so that it waits for no batch. The engine turns requests
 --   into ends (process_cancels): first it lets go, after the grace it interrupts, and it ends the task as soon as its row can be locked.
--- - A pause only keeps new node runs from starting. pause, resume and a person's patch of the context do lock the task's row, for at most 5 s (55P03 with a hint).
+-- - A pause only keeps new node runs from starting. pause, resume, approve and a person's patch of the context do lock the task's row, for at most 5 s (55P03 with a hint).
+-- - Whoever changes anything of a task that a worker may have to change too (approvals, the sessions of agents, node runs) locks the task's row first. So a
+--   worker that finds that row locked knows to leave the task alone for now, and waits for nothing else (src/held.c).
 -- - end_unsettled is the only SQL that makes a task failed or cancelled. It takes its locks in the engine's order: task, node runs, wallets by id.
 -- Must hold: a terminal status never changes; every event gets the next number of its task, taken under the lock of the task's row;
 -- a task of another tenant does not exist (PT404).
@@ -109,8 +111,8 @@ BEGIN
     -- A row that a worker has locked stays: the next claim takes it away.
     DELETE FROM goya_private.work w
     WHERE w.ctid = ANY (ARRAY(SELECT x.ctid FROM goya_private.work x WHERE x.task_id = cancel_open_runs.task_id FOR UPDATE SKIP LOCKED));
-    INSERT INTO goya_private.cancel_requests (task_id, reason, requested_by)
-    SELECT c.id, format('parent task %s has ended', cancel_open_runs.task_id), 'goya'
+    INSERT INTO goya_private.cancel_requests (task_id, by_goya, reason, requested_by)
+    SELECT c.id, true, format('parent task %s has ended', cancel_open_runs.task_id), 'goya'
     FROM goya.tasks c
     WHERE c.parent_task_id = cancel_open_runs.task_id AND c.parent_node IS NOT NULL AND NOT goya_private.is_terminal(c.status)
     ON CONFLICT DO NOTHING;
@@ -227,14 +229,20 @@ DECLARE
     busy boolean;
     ended integer;
     total integer := 0;
+    seen integer;
+    after uuid := '00000000-0000-0000-0000-000000000000';
+    ended_of_all integer := 0;
 BEGIN
     running := ARRAY(SELECT a.task_id FROM goya_private.activity() a WHERE a.task_id IS NOT NULL);
-    -- Each end may ask for the end of children: another round takes them.
-    FOR round IN 1 .. 64 LOOP
+    -- A thousand at a time, since any number may have to stay. Each end may ask for the end of children: another round takes them.
+    FOR round IN 1 .. 1000 LOOP
         ended := 0;
+        seen := 0;
         FOR request IN
-            SELECT * FROM goya_private.cancel_requests c ORDER BY c.task_id LIMIT 1000 FOR UPDATE SKIP LOCKED
+            SELECT * FROM goya_private.cancel_requests c WHERE c.task_id > after ORDER BY c.task_id LIMIT 1000 FOR UPDATE SKIP LOCKED
         LOOP
+            seen := seen + 1;
+            after := request.task_id;
             SELECT * INTO task FROM goya.tasks t WHERE t.id = request.task_id;
             IF NOT FOUND OR goya_private.is_terminal(task.status) THEN
                 DELETE FROM goya_private.cancel_requests c WHERE c.task_id = request.task_id;
@@ -247,8 +255,9 @@ BEGIN
                 busy := false;
             END IF;
             SELECT * INTO task FROM goya.tasks t WHERE t.id = request.task_id FOR NO KEY UPDATE SKIP LOCKED;
-            CONTINUE WHEN NOT FOUND;               -- a batch is recording: next time
+            CONTINUE WHEN NOT FOUND;               -- a batch is recording, or somebody keeps it locked: next time
             IF NOT busy OR goya_private.is_terminal(task.status) THEN
+                CONTINUE WHEN task.hold_id IS NOT NULL AND goya_private.wallet_is_held(task.tenant_id);
                 -- One that had failed already, and was undoing what it did, stays failed.
                 over := over || task.id;
                 PERFORM goya_private.end_unsettled(task.id, CASE WHEN task.failing THEN 'failed' ELSE 'cancelled' END::goya.task_status,
@@ -263,7 +272,12 @@ BEGIN
             END IF;
         END LOOP;
         total := total + ended;
-        EXIT WHEN ended = 0;
+        ended_of_all := ended_of_all + ended;
+        IF seen < 1000 THEN
+            EXIT WHEN ended_of_all = 0;
+            ended_of_all := 0;
+            after := '00000000-0000-0000-0000-000000000000';
+        END IF;
     END LOOP;
     PERFORM goya_private.settle_tasks(over);
     RETURN total;
@@ -341,7 +355,7 @@ CREATE FUNCTION goya.approve(task_id uuid, node text, approved boolean DEFAULT t
     RETURNS goya.approvals
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
-    task goya.tasks := goya_private.own_task(approve.task_id, true);
+    task goya.tasks := goya_private.lock_own_task(approve.task_id);
     question goya.approvals;
     decision text := CASE WHEN approve.approved THEN 'approved' ELSE 'rejected' END;
     problems text;
@@ -397,7 +411,8 @@ $$;
 COMMENT ON FUNCTION goya.approve(uuid, text, boolean, jsonb, integer) IS
 'Answers the question of an approval node: approved true or false, and the form filled in. Returns the approval.
 The response of an approval is checked against the form''s schema; of a rejection it is free. Answering the same again changes nothing.
-Errors: PT404 nothing asked there, 22023 response does not fit (DETAIL lists why), 23505 decided otherwise before, 55000 no longer waiting.
+Errors: PT404 nothing asked there, 22023 response does not fit (DETAIL lists why), 23505 decided otherwise before, 55000 no longer waiting, 55P03 the task''s row
+stayed busy for 5 s.
 Example: SELECT goya.approve(task, ''review'', true, ''{"note": "fine"}'');';
 
 -- ---- waiting ----

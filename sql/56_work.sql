@@ -210,7 +210,11 @@ BEGIN
         PERFORM goya_private.wake_timers();
     END IF;
     IF heartbeat.progress IS NOT NULL OR heartbeat.message IS NOT NULL THEN
-        -- A hint for people: never waits for who writes the node run.
+        -- A hint for people: never waits for who writes the node run, and whoever writes it later sees by the task's lock that this one has it.
+        PERFORM FROM goya.tasks t WHERE t.id = work.task_id FOR SHARE SKIP LOCKED;
+        IF NOT FOUND THEN
+            RETURN true;
+        END IF;
         UPDATE goya.node_runs r SET progress = coalesce(heartbeat.progress, r.progress), message = coalesce(left(heartbeat.message, 1000), r.message)
         WHERE r.ctid = (SELECT x.ctid FROM goya.node_runs x
                         WHERE x.task_id = work.task_id AND x.node = work.node AND x.item = work.item AND x.attempt = work.attempt AND x.status = 'waiting'

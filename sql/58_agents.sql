@@ -757,8 +757,8 @@ BEGIN
         ELSE
             UPDATE goya.approvals a SET status = 'expired', decided_at = clock_timestamp()
             WHERE a.task_id = s.task_id AND a.node = r.key AND a.item = r.item AND a.attempt = r.attempt AND a.status = 'pending';
-            INSERT INTO goya_private.cancel_requests (task_id, reason, requested_by)
-            SELECT c.id, cause ->> 'message', 'goya' FROM goya.tasks c
+            INSERT INTO goya_private.cancel_requests (task_id, by_goya, reason, requested_by)
+            SELECT c.id, true, cause ->> 'message', 'goya' FROM goya.tasks c
             WHERE c.parent_task_id = s.task_id AND c.parent_node = r.place AND c.parent_item = r.item AND NOT goya_private.is_terminal(c.status)
             ON CONFLICT DO NOTHING;
             deeds := deeds || goya_private.agent_deed('expire', r.key, r.item, jsonb_build_object('error', cause), r.attempt, r.status::text, r.started_at);

@@ -98,7 +98,8 @@ BEGIN
             'no engine runs', (SELECT format('It is %s. %s', a.state, a.detail) FROM goya_private.activity() a WHERE a.process = 'engine' LIMIT 1),
             'See goya.health(), and the server log for "goya engine".'),
         (EXISTS (SELECT FROM goya_private.cancel_requests c WHERE c.task_id = task.id), 'cancel requested',
-            (SELECT format('By %s at %s%s.', c.requested_by, c.requested_at, coalesce(': ' || c.reason, '')) FROM goya_private.cancel_requests c WHERE c.task_id = task.id),
+            (SELECT format('By %s at %s%s.', c.requested_by, c.requested_at, coalesce(': ' || c.reason, '')) FROM goya_private.cancel_requests c
+                WHERE c.task_id = task.id ORDER BY c.requested_at LIMIT 1),
             'It ends when its running node has been interrupted.'),
         (task.paused, 'paused', 'It starts no node run.', format('SELECT goya.resume(%L);', task.id)),
         (task.failing, 'compensating', concat_ws(' ', 'It has failed and undoes what was done:', task.error ->> 'code', task.error ->> 'message'), NULL),

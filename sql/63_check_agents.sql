@@ -12,7 +12,7 @@ CREATE FUNCTION goya_private.check_agents(OUT code text, OUT subject text, OUT d
         tasks AS MATERIALIZED (
             SELECT t.id, t.workflow_id, t.revision, t.status IN ('pending', 'running', 'waiting') AND NOT t.failing AND c.task_id IS NULL AS going,
                    t.status IN ('succeeded', 'failed', 'cancelled') AS ended
-            FROM goya.tasks t LEFT JOIN goya_private.cancel_requests c ON c.task_id = t.id
+            FROM goya.tasks t LEFT JOIN (SELECT DISTINCT x.task_id FROM goya_private.cancel_requests x) c ON c.task_id = t.id
             WHERE EXISTS (SELECT FROM agents a WHERE a.workflow_id = t.workflow_id AND a.revision = t.revision)),
         runs AS MATERIALIZED (
             SELECT r.task_id, r.node, r.item, r.status, r.message, p.owner, p.part, t.going

@@ -9,7 +9,7 @@ CREATE FUNCTION goya_private.check_queue(OUT code text, OUT subject text, OUT de
         WITH plan AS MATERIALIZED (SELECT * FROM goya_private.check_nodes()),
         open AS MATERIALIZED (
             SELECT t.id, t.status, t.failing, t.workflow_id, t.revision, c.task_id IS NOT NULL AS stopping
-            FROM goya.tasks t LEFT JOIN goya_private.cancel_requests c ON c.task_id = t.id
+            FROM goya.tasks t LEFT JOIN (SELECT DISTINCT x.task_id FROM goya_private.cancel_requests x) c ON c.task_id = t.id
             WHERE t.status IN ('pending', 'running', 'waiting', 'cancelling')),
         -- Those that go on as their definition says.
         going AS MATERIALIZED (SELECT o.id, o.status, o.workflow_id, o.revision FROM open o WHERE NOT o.failing AND NOT o.stopping),
@@ -17,7 +17,7 @@ CREATE FUNCTION goya_private.check_queue(OUT code text, OUT subject text, OUT de
             SELECT q.*, o.id AS open_task, o.status AS task_status, o.failing OR o.stopping AS ending, p.key, p.part, p.kind, o.workflow_id, o.revision
             FROM (SELECT r.task_id, r.node, r.item, r.attempt, r.verb, r.lane, r.tries, 'ready' AS place FROM goya_private.ready r
                   UNION ALL SELECT k.task_id, k.node, k.item, k.attempt, k.verb, k.lane, k.tries, 'parked' FROM goya_private.parked k
-                  UNION ALL SELECT m.task_id, m.node, m.item, m.attempt, m.verb, m.lane, 0, 'timers' FROM goya_private.timers m) q
+                  UNION ALL SELECT m.task_id, m.node, m.item, m.attempt, m.verb, m.lane, m.tries, 'timers' FROM goya_private.timers m) q
             LEFT JOIN open o ON o.id = q.task_id
             LEFT JOIN plan p ON p.workflow_id = o.workflow_id AND p.revision = o.revision AND p.node = q.node),
         runs AS MATERIALIZED (
@@ -51,13 +51,13 @@ CREATE FUNCTION goya_private.check_queue(OUT code text, OUT subject text, OUT de
         SELECT 'queue_row', q.task_id::text, format('goya_private.%s: lane %s, verb %s, node %s, item %s, attempt %s, tries %s.', q.place, q.lane, q.verb, q.node, q.item,
                                                     q.attempt, q.tries)
         FROM queued q
-        WHERE q.verb NOT BETWEEN 0 AND 4 OR q.lane NOT BETWEEN 0 AND 3 OR (q.verb > 0 AND q.lane <> 2) OR (q.place = 'timers' AND q.verb > 1)
+        WHERE q.verb NOT BETWEEN 0 AND 4 OR q.lane NOT BETWEEN 0 AND 3 OR (q.verb > 0 AND q.lane <> 2) OR (q.place = 'timers' AND q.verb > 1 AND q.tries < 100)
            OR (q.place = 'parked' AND q.verb <> 0) OR q.item < 0 OR q.attempt < 1 OR q.tries < 0
            OR CASE WHEN q.node = -1 THEN q.verb NOT IN (0, 2) OR q.item <> 0 OR q.attempt <> 1 ELSE q.open_task IS NOT NULL AND q.key IS NULL END
         UNION ALL
         SELECT 'queued_twice', q.task_id::text, format('Node %s item %s attempt %s, verb %s, is queued %s times: %s.', q.node, q.item, q.attempt, q.verb, count(*),
                                                        string_agg(q.place, ', ' ORDER BY q.place))
-        FROM queued q WHERE q.open_task IS NOT NULL AND NOT q.ending AND (q.verb = 0 OR (q.verb = 1 AND q.place = 'timers'))
+        FROM queued q WHERE q.open_task IS NOT NULL AND NOT q.ending AND (q.verb = 0 OR (q.verb = 1 AND q.place = 'timers' AND q.tries < 100))
         GROUP BY q.task_id, q.node, q.item, q.attempt, q.verb HAVING count(*) > 1
         UNION ALL
         SELECT 'queued_again', q.task_id::text, format('Node "%s" item %s attempt %s is queued, and %s.', q.key, q.item, q.attempt,

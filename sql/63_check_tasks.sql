@@ -35,7 +35,7 @@ CREATE FUNCTION goya_private.check_tasks(OUT code text, OUT subject text, OUT de
                    t.idempotency_key, t.hold_id,
                    goya_private.check_task_row(t, t.status IN ('succeeded', 'failed', 'cancelled')) AS wrong
             FROM goya.tasks t),
-        cancelling AS MATERIALIZED (SELECT c.task_id FROM goya_private.cancel_requests c),
+        cancelling AS MATERIALIZED (SELECT DISTINCT c.task_id FROM goya_private.cancel_requests c),
         open AS MATERIALIZED (
             SELECT k.id, k.status, k.paused, k.failing, k.active, k.waiting, k.workflow_id, k.revision, c.task_id IS NOT NULL AS stopping
             FROM known k LEFT JOIN cancelling c ON c.task_id = k.id WHERE NOT k.ended),

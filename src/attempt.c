@@ -13,6 +13,7 @@
 #include "attempt.h"
 #include "black_box.h"
 #include "guc.h"
+#include "held.h"
 #include "shmem.h"
 #include "worker.h"
 
@@ -40,10 +41,13 @@ goya_attempt_batch(GoyaAttempt *a, GoyaBatchMode mode, int limit)
 	MemoryContextReset(a->cxt);
 	goya_plan_cache_trim();
 	a->blame->valid = false;
+	memset(&a->blame->task, 0, sizeof(a->blame->task));
 	if (a->rows > 0)
 		limit = Min(limit, a->rows);
 	b = goya_batch_create(a->cxt, mode, a->care != GOYA_CARE_OPTIMISTIC, a->care == GOYA_CARE_SINGLE ? 1 : limit, a->blame);
 	b->single = a->care == GOYA_CARE_SINGLE;
+	if (a->locked)
+		b->aside = &a->aside;
 	if (a->convict.valid)
 	{
 		b->convict = &a->convict;
@@ -78,6 +82,7 @@ goya_attempt_succeeded(GoyaAttempt *a, int claimed)
 	a->faults = 0;
 	a->blame->valid = false;
 	a->convict.valid = false;
+	a->locked = false;
 	if (claimed == 0 || a->care == GOYA_CARE_SAVEPOINTS)
 		a->care = GOYA_CARE_OPTIMISTIC;
 	else if (a->care == GOYA_CARE_SINGLE && --a->singles <= 0)
@@ -126,6 +131,30 @@ convict(GoyaAttempt *a, ErrorData *e)
 	MemoryContextSwitchTo(old);
 }
 
+/*
+ * A lock of goya's own writing was not to be had.  Who it was is known, or is found out by running one by one.
+ */
+static void
+met_a_lock(GoyaAttempt *a, int claimed)
+{
+	a->nobodys = true;
+	if (goya_held_found())
+		return;
+	if (a->care == GOYA_CARE_SINGLE)
+	{
+		a->locked = true;
+		a->aside = a->blame->task;
+		a->faults = 1;			/* that is getting on */
+	}
+	else if (a->care == GOYA_CARE_SAVEPOINTS)
+	{
+		a->care = GOYA_CARE_SINGLE;
+		a->singles = Max(claimed, 1);
+	}
+	else
+		a->care = GOYA_CARE_SAVEPOINTS;
+}
+
 long
 goya_attempt_failed(GoyaAttempt *a, int claimed, const char *doing)
 {
@@ -142,10 +171,13 @@ goya_attempt_failed(GoyaAttempt *a, int claimed, const char *doing)
 	 * care finds that out: it is then run again alone (node.c).  Only one that fails so again and again when it is written is convicted.
 	 */
 	contended = goya_error_is_contention(e);
+	a->locked = false;
 	a->nobodys = contended || (a->care != GOYA_CARE_OPTIMISTIC && server_is_short(e->sqlerrcode));
 	innocent = (interrupted(e->sqlerrcode) && a->faults < 5) || (contended ? a->faults < 1 : a->nobodys);
 	a->faults++;
-	if (!innocent && a->care == GOYA_CARE_SINGLE && a->blame->valid && !convicted_already(a) && !(contended && a->faults <= CONTENDED_FAULTS))
+	if (goya_held_is_ours(e->sqlerrcode))
+		met_a_lock(a, claimed);
+	else if (!innocent && a->care == GOYA_CARE_SINGLE && a->blame->valid && !convicted_already(a) && !(contended && a->faults <= CONTENDED_FAULTS))
 	{
 		convict(a, e);
 		a->faults = 1;			/* that is getting on: no pause */
@@ -158,7 +190,7 @@ goya_attempt_failed(GoyaAttempt *a, int claimed, const char *doing)
 	else if (!innocent && a->care == GOYA_CARE_OPTIMISTIC)
 		a->care = GOYA_CARE_SAVEPOINTS;
 	a->blame->valid = false;
-	goya_worker_abort(a->faults > 3 ? doing : NULL);
+	goya_worker_abort(a->faults > 3 || a->locked ? doing : NULL);
 	RESUME_INTERRUPTS();
 	return a->faults > 3 ? Min(5000, 100 << Min(a->faults, 6)) : 0;
 }

@@ -13,7 +13,8 @@
  *
  * Interrupted (cancel) and "task ended meanwhile" are nobody's fault: the batch is tried again as it was.  So is a deadlock or
  * serialization failure the first time; a node that raises one itself must not hold up its neighbours, so the second counts.  A full
- * disk is nobody's fault either: the batch waits, a little longer each time.
+ * disk is nobody's fault either: the batch waits, a little longer each time.  Nor is a row that somebody else keeps locked: when it is known
+ * which, the batch is tried again as it was, without its task; else with more care, and the one that is alone is put aside (held.c).
  *-------------------------------------------------------------------------
  */
 #ifndef GOYA_ATTEMPT_H
@@ -37,6 +38,8 @@ typedef struct GoyaAttempt
 	int			faults;			/* errors in a row */
 	int			claimed;		/* by the batch that failed */
 	bool		nobodys;		/* the last error was no node's fault */
+	bool		locked;			/* the last error: of what ran alone, something is locked by somebody else */
+	pg_uuid_t	aside;			/* with locked: the task, which the next batch leaves out */
 	GoyaBlame  *blame;			/* of this process */
 	GoyaBlame	convict;
 	Jsonb	   *convict_error;

@@ -238,6 +238,7 @@ queue_again(GoyaBatch *b, const GoyaWork *w)
 	GoyaQueued *q = goya_batch_queue(b, w->task, lane, w->verb, w->node, w->item, w->attempt, 0);
 
 	q->tries = w->tries;
+	q->held = w->held;
 	q->rank = w->rank;
 }
 

@@ -107,6 +107,8 @@ typedef struct GoyaTask
 	int			d_active;
 	int			d_waiting;
 	int			d_done;
+	bool		held;			/* somebody else has its row, or its wallet: not in this batch */
+	bool		impatient;		/* if somebody has it, that is known: do not wait */
 	bool		touched;
 	int			started_seq;	/* 0: did not start here */
 	GoyaTaskEnd end;
@@ -139,6 +141,7 @@ typedef struct GoyaWork
 	int			verb;			/* GoyaVerb of the claimed row */
 	int64		rank;
 	int			tries;
+	int			held;			/* so often put aside because its task was locked */
 	HeapTuple	row;			/* its node run, when that exists and was found under the task's lock */
 } GoyaWork;
 
@@ -181,6 +184,7 @@ typedef struct GoyaQueued
 	int			attempt;
 	TimestampTz due;			/* 0: now */
 	int			tries;			/* > 0: taken before, for nothing */
+	int			held;			/* > 0: put aside before, because its task was locked */
 	int64		rank;			/* 0: a new one */
 } GoyaQueued;
 
@@ -314,6 +318,7 @@ typedef struct GoyaBatch
 	HTAB	   *maps;			/* GoyaMapProgress by key */
 	List	   *calls;			/* GoyaCall* */
 	GoyaBlame  *blame;			/* what runs or is written now; outside the batch, in the black box */
+	const pg_uuid_t *aside;		/* a task that has to wait: something of it is locked; NULL: none */
 	const GoyaBlame *convict;	/* a node whose error at commit is known: it fails with ... */
 	Jsonb	   *convict_error;
 	int			convict_class;
@@ -355,6 +360,7 @@ extern char *goya_batch_system_id(void);
 extern void goya_batch_load_tasks(GoyaBatch *b, int n, const pg_uuid_t *ids);
 extern GoyaTask *goya_batch_task(GoyaBatch *b, const pg_uuid_t *id);	/* NULL: not loaded */
 extern void goya_batch_lock_tasks(GoyaBatch *b);
+extern void goya_batch_leave_held(GoyaBatch *b);	/* marks the tasks that are known to be locked by others */
 extern void goya_batch_write_tasks(GoyaBatch *b, List *tasks);
 
 /* queue.c */

@@ -8,7 +8,7 @@
  *				ended it meanwhile, and the late result changes nothing.
  *
  * A call of more than one request is an exchange (exchange.h): an answer may lead to the next request, under the same entry, and only the last
- * is recorded.  calls_recover.c has what happens after a restart.
+ * is recorded.  calls_recover.c has what happens after a restart, calls_results.c the results that wait to be recorded.
  *
  * Memory: calls in flight are in a hash table in "goya calls", as are the contexts of exchanges; a result lives in its own context until it
  * is recorded, and the exchange with it.
@@ -29,11 +29,11 @@
 #include "child.h"
 #include "crash_point.h"
 #include "guc.h"
+#include "held.h"
 #include "node_cli.h"
 #include "shmem.h"
 #include "worker.h"
 
-#define RECORD_AT_ONCE 500
 #define CUT_AFTER_MS 100		/* a stream that has said all: its end of itself keeps the connection */
 
 GoyaCalls *
@@ -56,6 +56,8 @@ goya_calls_create(GoyaHttp *http, int epoch, Oid extension)
 	c->in_flight = hash_create("goya calls in flight", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	c->claims = goya_attempt_create();
 	c->records = goya_attempt_create();
+	c->again = goya_attempt_create();
+	c->next_put_off = c->next_recover = DT_NOEND;
 	return c;
 }
 
@@ -252,7 +254,9 @@ resume_exchanges(GoyaCalls *c)
 TimestampTz
 goya_calls_next(GoyaCalls *c)
 {
-	return Min(Min(c->next_resume, goya_child_next()), goya_cli_next_news());
+	TimestampTz next = Min(Min(c->next_resume, goya_child_next()), goya_cli_next_news());
+
+	return Min(next, Min(c->next_put_off, c->next_recover));
 }
 
 /* ----- claiming ----- */
@@ -426,10 +430,26 @@ record_one(GoyaBatch *b, CallResult *r, HeapTuple row)
 		goya_node_finish_call(b, &w, r->http, r->call.exchange, r->call.started_at);
 }
 
+/* Whose task is locked by somebody else is put off, not waited for. */
 static void
-record_batch(GoyaCalls *c, int n)
+leave_held(GoyaBatch *b, List *results)
 {
-	GoyaBatch  *b = goya_attempt_batch(c->records, GOYA_BATCH_ADVANCE, n);
+	ListCell   *lc;
+
+	goya_batch_leave_held(b);
+	foreach(lc, results)
+	{
+		CallResult *r = lfirst(lc);
+
+		r->is_held = goya_batch_task(b, &r->call.task)->held;
+	}
+}
+
+static void
+record_batch(GoyaCalls *c, GoyaAttempt *a, List *results)
+{
+	int			n = list_length(results);
+	GoyaBatch  *b = goya_attempt_batch(a, GOYA_BATCH_ADVANCE, n);
 	MemoryContext old = MemoryContextSwitchTo(b->cxt);
 	pg_uuid_t  *ids = palloc(sizeof(pg_uuid_t) * n);
 	HeapTuple  *ours;
@@ -437,16 +457,20 @@ record_batch(GoyaCalls *c, int n)
 	b->in_engine = true;
 	b->epoch = c->epoch;
 	for (int i = 0; i < n; i++)
-		ids[i] = ((CallResult *) list_nth(c->results, i))->call.task;
+		ids[i] = ((CallResult *) list_nth(results, i))->call.task;
 	goya_batch_load_tasks(b, n, ids);
+	for (int i = 0; i < n; i++)
+		if (!goya_held_waits(((CallResult *) list_nth(results, i))->held))
+			goya_batch_task(b, &ids[i])->impatient = true;
 	for (int i = 0; i < b->n_tasks; i++)
 		b->task_list[i]->runnable = b->task_list[i]->run_as != NULL && b->task_list[i]->plan != NULL;
 	goya_batch_lock_tasks(b);
-	ours = still_ours(b, c, c->results, n);
+	leave_held(b, results);
+	ours = still_ours(b, c, results, n);
 	for (int i = 0; i < n; i++)
 		if (ours[i] != NULL)
 		{
-			record_one(b, list_nth(c->results, i), ours[i]);
+			record_one(b, list_nth(results, i), ours[i]);
 			GOYA_CRASH_POINT(CALL_RECORDING);
 		}
 	if (!b->single)
@@ -458,54 +482,63 @@ record_batch(GoyaCalls *c, int n)
 		pg_atomic_fetch_add_u64(&goya_my_engine->node_runs, n);
 }
 
+/*
+ * Record results in one transaction.  Those whose task is locked are put off; when something else is that only recording needs (a wallet, an MCP
+ * server's row), it is found out who it is, and all that were put off before are put off again.
+ */
 static void
-drop_results(GoyaCalls *c, int n)
+record(GoyaCalls *c, GoyaAttempt *a, List *results)
 {
-	for (int i = 0; i < n; i++)
-	{
-		CallResult *r = list_nth(c->results, i);
-
-		if (r->call.exchange != NULL)
-			MemoryContextDelete(r->call.exchange->cxt);
-		MemoryContextDelete(r->cxt);
-	}
-	c->results = list_delete_first_n(c->results, n);
-}
-
-bool
-goya_calls_record(GoyaCalls *c)
-{
-	volatile int n;
 	volatile long pause = 0;
 	volatile bool done = false;
+	volatile bool off = false;
+	int			n = list_length(results);
 
-	resume_exchanges(c);
-	goya_cli_tell_progress(c);
-	collect(c);
-	if (goya_my_engine != NULL)
-		pg_atomic_write_u32(&goya_my_engine->transfers, goya_calls_in_flight(c));
-	n = Min(list_length(c->results), c->records->care == GOYA_CARE_SINGLE ? 1 : RECORD_AT_ONCE);
 	if (n == 0)
-		return false;
+		return;
 	GOYA_CRASH_POINT(CALL_ANSWERED);
 	PG_TRY();
 	{
 		goya_worker_begin("recording outside calls");
 		if (goya_worker_extension() != c->extension)
 			proc_exit(0);
-		record_batch(c, n);
+		if (a == c->again)
+			goya_held_hurry();
+		record_batch(c, a, results);
 		goya_worker_commit();
-		goya_attempt_succeeded(c->records, n);
+		goya_attempt_succeeded(a, n);
 		done = true;
 	}
 	PG_CATCH();
 	{
-		pause = goya_attempt_failed(c->records, n, "recording outside calls");
+		off = a == c->again && goya_held_is_ours(geterrcode());
+		pause = goya_attempt_failed(a, n, "recording outside calls");
+		off = off || a->locked;
+		a->locked = false;
 	}
 	PG_END_TRY();
-	rest(pause);
+	rest(off ? 0 : pause);
 	GOYA_CRASH_POINT(CALL_RECORDED);
-	if (done || (c->records->faults > 20 && !c->records->nobodys))
-		drop_results(c, n);		/* after 20 faults the run stays running, for the next start to find */
+	if (!done && a->faults > 20 && !a->nobodys)
+		done = true;			/* after 20 faults the run stays running, for the next start to find */
+	goya_calls_dispose(c, results, !done, !done && off);
+}
+
+bool
+goya_calls_record(GoyaCalls *c)
+{
+	TimestampTz now;
+
+	resume_exchanges(c);
+	goya_cli_tell_progress(c);
+	collect(c);
+	if (goya_my_engine != NULL)
+		pg_atomic_write_u32(&goya_my_engine->transfers, goya_calls_in_flight(c));
+	record(c, c->records, goya_calls_take_results(c));
+	now = GetCurrentTimestamp();
+	if (c->next_put_off <= now)
+		record(c, c->again, goya_calls_take_put_off(c));
+	if (c->next_recover <= now)
+		goya_calls_recover(c);
 	return c->results != NIL;
 }

@@ -31,6 +31,9 @@ typedef struct CallResult
 	InFlight	call;
 	GoyaHttpResult *http;
 	MemoryContext cxt;
+	bool		is_held;		/* in this batch: its task is locked by somebody else */
+	int			held;			/* so often put off for that */
+	TimestampTz due;			/* put off until then */
 } CallResult;
 
 struct GoyaCalls
@@ -45,6 +48,15 @@ struct GoyaCalls
 	GoyaAttempt *claims;
 	GoyaAttempt *records;
 	List	   *results;		/* CallResult*, oldest first */
+	GoyaAttempt *again;			/* recording of what was put off */
+	List	   *put_off;		/* CallResult* whose task is locked by somebody else */
+	TimestampTz next_put_off;	/* the earliest due of them; DT_NOEND: none */
+	TimestampTz next_recover;	/* lost calls of such tasks: look again; DT_NOEND: none */
 };
+
+/* calls_results.c */
+extern List *goya_calls_take_results(GoyaCalls *c); /* to be recorded now: */
+extern List *goya_calls_take_put_off(GoyaCalls *c); /* ... of those that were put off */
+extern void goya_calls_dispose(GoyaCalls *c, List *results, bool keep, bool off);
 
 #endif

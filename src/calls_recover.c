@@ -9,6 +9,9 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "attempt.h"
 #include "calls_internal.h"
@@ -25,14 +28,16 @@ finish_lost(GoyaBatch *b, const GoyaWork *w, TimestampTz started_at)
 	goya_advance_finish(b, w, &o, NULL, started_at, true);
 }
 
+/* Not those of tasks that were found locked. */
 static List *
-lost_calls(GoyaCalls *c)
+lost_calls(GoyaCalls *c, ArrayType *held)
 {
 	GoyaStoreScope scope;
 	List	   *lost = NIL;
-	Datum		args[1];
+	Datum		args[2];
 
 	args[0] = Int32GetDatum(c->epoch);
+	args[1] = PointerGetDatum(held);
 	goya_store_enter(&scope);
 	goya_store_run(GOYA_STMT_RECOVER_CALLS, args, NULL);
 	for (uint64 i = 0; i < SPI_processed; i++)
@@ -104,33 +109,72 @@ recover_batch(GoyaCalls *c, GoyaBatch *b, List *lost)
 	goya_batch_run(b);
 }
 
+#define LOOK_AGAIN_MS 2000
+
+/* The tasks of which calls were left for later. */
+typedef struct Held
+{
+	MemoryContext cxt;
+	ArrayBuildState *ids;
+	bool		more;			/* one was added */
+} Held;
+
+static void
+leave_for_later(Held *held, GoyaBatch *b)
+{
+	for (int i = 0; i < b->n_tasks; i++)
+		if (b->task_list[i]->held)
+		{
+			held->ids = accumArrayResult(held->ids, UUIDPGetDatum(&b->task_list[i]->id), false, UUIDOID, held->cxt);
+			held->more = true;
+		}
+}
+
+static int
+recover_some(GoyaCalls *c, Held *held)
+{
+	GoyaBatch  *b;
+	MemoryContext old;
+	List	   *lost;
+	int			n;
+
+	goya_worker_begin("recovering outside calls");
+	if (held->ids == NULL)
+		held->ids = initArrayResult(UUIDOID, held->cxt, false);
+	b = goya_attempt_batch(c->records, GOYA_BATCH_ADVANCE, 1000);
+	old = MemoryContextSwitchTo(b->cxt);
+	lost = lost_calls(c, DatumGetArrayTypeP(makeArrayResult(held->ids, b->cxt)));
+	n = list_length(lost);
+	if (n > 0)
+	{
+		recover_batch(c, b, lost);
+		leave_for_later(held, b);
+	}
+	MemoryContextSwitchTo(old);
+	goya_worker_commit();
+	return n;
+}
+
 /*
- * Take over what an earlier engine left running, a thousand at a time.
+ * Take over what an earlier engine left running, a thousand at a time.  What belongs to tasks that somebody keeps locked is looked at again
+ * later.
  */
 void
 goya_calls_recover(GoyaCalls *c)
 {
+	Held		held = {.more = false};
 	int			n;
 
+	held.cxt = AllocSetContextCreate(c->cxt, "goya held calls", ALLOCSET_SMALL_SIZES);
 	do
 	{
-		GoyaBatch  *b;
-		MemoryContext old;
-		List	   *lost;
-
-		goya_worker_begin("recovering outside calls");
-		b = goya_attempt_batch(c->records, GOYA_BATCH_ADVANCE, 1000);
-		old = MemoryContextSwitchTo(b->cxt);
-		lost = lost_calls(c);
-		n = list_length(lost);
-		if (n > 0)
-			recover_batch(c, b, lost);
-		MemoryContextSwitchTo(old);
-		goya_worker_commit();
+		n = recover_some(c, &held);
 		if (n > 0)
 		{
-			ereport(LOG, (errmsg("goya took over %d outside calls of an earlier start", n)));
+			ereport(held.more ? DEBUG1 : LOG, (errmsg("goya took over %d outside calls of an earlier start", n)));
 			GOYA_CRASH_POINT(RECOVER_DONE);
 		}
 	} while (n == 1000);
+	c->next_recover = held.more ? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_AGAIN_MS) : DT_NOEND;
+	MemoryContextDelete(held.cxt);
 }

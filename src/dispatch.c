@@ -12,6 +12,8 @@
  * violation, and then the SQL decides).  Money is held in the order of tenants.  Tenants, triggers and workflows are read as the newest
  * commit left them, so nothing starts for what was disabled or suspended before.
  *
+ * A wallet that somebody keeps locked ends the engine's transaction; the events of its tenant then wait in the queue (held.c).
+ *
  * Memory: all of a batch is in the caller's context.
  *-------------------------------------------------------------------------
  */
@@ -29,6 +31,7 @@
 #include "crash_point.h"
 #include "dispatch.h"
 #include "goya.h"
+#include "held.h"
 #include "shmem.h"
 
 /* ----- claiming ----- */
@@ -54,7 +57,7 @@ take_rows(GoyaTable *t, const pg_uuid_t *from, int max, GoyaEvent *events)
 		first_row = *DatumGetUUIDP(goya_row_get(t, t->found, GOYA_EVENT_QUEUE_EVENT_ID, NULL));
 	for (; more && n < max; more = goya_table_next(t))
 	{
-		if (!goya_table_take(t))
+		if (goya_held_suspect(DatumGetUUIDP(goya_row_get(t, t->found, GOYA_EVENT_QUEUE_TENANT_ID, NULL))) || !goya_table_take(t))
 			continue;
 		memset(&events[n], 0, sizeof(GoyaEvent));
 		events[n].id = *DatumGetUUIDP(goya_row_get(t, t->found, GOYA_EVENT_QUEUE_EVENT_ID, NULL));
@@ -234,7 +237,7 @@ try_all(GoyaDispatch *b)
 		int			code = geterrcode();
 
 		if (ERRCODE_TO_CATEGORY(code) == ERRCODE_TO_CATEGORY(ERRCODE_TRANSACTION_ROLLBACK) || code == ERRCODE_QUERY_CANCELED ||
-			code == ERRCODE_ADMIN_SHUTDOWN)
+			code == ERRCODE_ADMIN_SHUTDOWN || goya_held_is_ours(code))
 			PG_RE_THROW();
 		MemoryContextSwitchTo(cxt);
 		FlushErrorState();
@@ -275,6 +278,7 @@ goya_dispatch_events_sql(PG_FUNCTION_ARGS)
 	goya_require_preload();
 	if (max <= 0)
 		PG_RETURN_INT32(0);
+	goya_held_refresh();
 	if (!claim(&b, max) && b.n < max)
 		goya_wake_at_commit(GOYA_WAKE_EVENTS);	/* there may be older ones: look again */
 	if (b.n > 0 && try_all(&b))

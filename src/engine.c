@@ -42,6 +42,7 @@
 #include "engine.h"
 #include "goya.h"
 #include "guc.h"
+#include "held.h"
 #include "http.h"
 #include "listen.h"
 #include "notes.h"
@@ -54,6 +55,8 @@
 
 #define TIMERS_AT_ONCE	1000
 #define EVENTS_AT_ONCE	500
+#define HELD_PAUSE_MS	1000	/* until what somebody keeps locked is looked at again */
+#define CANCEL_PAUSE_MS	50		/* ... and what a task does that is being cancelled; longer when there are many */
 #define EVENTS_PAUSE_MS	10		/* events that come one after the other are turned into tasks together */
 #define QUIET_FACTOR	10
 #define NEVER			DT_NOEND
@@ -106,8 +109,10 @@ in_transaction(const char *doing, void (*fn) (void))
 	}
 	PG_CATCH();
 	{
-		goya_worker_abort(doing);
-		engine.next_poll = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 1000);
+		bool		known = goya_held_is_ours(geterrcode()) && goya_held_found();
+
+		goya_worker_abort(known ? NULL : doing);
+		engine.next_poll = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), known ? 0 : 1000);	/* 0: it is known now whom to leave out */
 		engine.next_timer = engine.next_interval = engine.next_cancel = engine.next_events = NEVER;
 		engine.more_timers = false;
 		engine.everything = true;
@@ -175,6 +180,8 @@ dispatch_events(void)
 	n = goya_result_int4(0, 1);
 	goya_store_leave(&scope);
 	engine.next_events = n >= EVENTS_AT_ONCE ? 0 : NEVER;
+	if (n < EVENTS_AT_ONCE && goya_held_suspects_any())
+		engine.next_events = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), HELD_PAUSE_MS);
 	engine.events_pause = n >= EVENTS_AT_ONCE ? 0 : TimestampTzPlusMilliseconds(GetCurrentTimestamp(), EVENTS_PAUSE_MS);
 }
 
@@ -195,16 +202,16 @@ process_cancels(void)
 {
 	GoyaStoreScope scope;
 	Datum		args[1];
-	bool		open;
+	int			open;
 
 	args[0] = Int32GetDatum(goya_guc_cancel_grace);
 	goya_store_enter(&scope);
 	goya_store_run(GOYA_STMT_PROCESS_CANCELS, args, NULL);
-	open = goya_result_int4(0, 2) > 0;
+	open = goya_result_int4(0, 2);
 	if (goya_result_int4(0, 1) > 0)
 		GOYA_CRASH_POINT(CANCEL_DONE);
 	goya_store_leave(&scope);
-	engine.next_cancel = open ? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 50) : NEVER;
+	engine.next_cancel = open > 0 ? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Min(CANCEL_PAUSE_MS + open / 10, 1000)) : NEVER;
 }
 
 static void

@@ -22,6 +22,7 @@
 
 #include "crash_point.h"
 #include "goya.h"
+#include "held.h"
 #include "money.h"
 #include "store.h"
 #include "table.h"
@@ -150,8 +151,10 @@ lock_wallet(GoyaTable *t, const pg_uuid_t *tenant, Wallet *w)
 	if (!goya_table_seek(t, UUIDPGetDatum(tenant)))
 		return false;
 	tid = t->found->tts_tid;
+	goya_held_want_wallet(tenant);
 	if (goya_table_lock(t, &tid) != GOYA_LOCK_DONE)
 		return false;
+	goya_held_want_wallet(NULL);
 	take_wallet(t, w);
 	return true;
 }
@@ -375,8 +378,10 @@ pay_holds(GoyaTable *wallets, const GoyaEscrow *holds, int n, bool locked)
 	ItemPointerData tid = wallets->found->tts_tid;
 	Wallet		w;
 
+	goya_held_want_wallet(&holds[0].tenant);
 	if (!locked && goya_table_lock(wallets, &tid) != GOYA_LOCK_DONE)
 		elog(ERROR, "wallet %s is gone", goya_uuid_text(&holds[0].wallet));
+	goya_held_want_wallet(NULL);
 	take_wallet(wallets, &w);
 	if (w.balance / n < amount)
 		ereport(ERROR,

@@ -17,6 +17,7 @@
 
 #include "batch.h"
 #include "guc.h"
+#include "held.h"
 #include "identity.h"
 #include "json_util.h"
 #include "residue.h"
@@ -71,7 +72,7 @@ goya_batch_try(GoyaBatch *b, void (*fn) (GoyaBatch *b, void *arg), void *arg, Er
 	PG_END_TRY();
 	MemoryContextSwitchTo(old);
 	CurrentResourceOwner = owner;
-	if (!ok && error_is_ours(*error))
+	if (!ok && (error_is_ours(*error) || goya_held_is_ours((*error)->sqlerrcode)))
 		ReThrowError(*error);
 	return ok;
 }
@@ -88,6 +89,19 @@ goya_node_lane(const GoyaPlan *plan, int node)
 		if (!GOYA_NODE_CALLS(plan->nodes[plan->roots[i]].kind))
 			return GOYA_LANE_EXECUTOR;
 	return plan != NULL && plan->n_roots > 0 ? GOYA_LANE_ENGINE : GOYA_LANE_EXECUTOR;
+}
+
+/* It is not to run here: to whose it is. */
+static void
+hand_on(GoyaBatch *b, const GoyaWork *w, GoyaLane lane)
+{
+	GoyaQueued *q;
+
+	if (lane == GOYA_LANE_EXECUTOR && w->held > 0)
+		lane = GOYA_LANE_ALONE; /* its task was locked for long, and may be so again: not in a batch with others */
+	q = goya_batch_queue(b, w->task, lane, GOYA_VERB_RUN, w->node, w->item, w->attempt, 0);
+	q->tries = w->tries;
+	q->held = w->held;
 }
 
 static void
@@ -119,7 +133,7 @@ run_kind(GoyaBatch *b, void *arg)
 			break;
 		case GOYA_NODE_SQL:
 			if (b->mode == GOYA_BATCH_ADVANCE)
-				goya_batch_queue(b, w->task, GOYA_LANE_EXECUTOR, GOYA_VERB_RUN, w->node, w->item, w->attempt, 0);
+				hand_on(b, w, GOYA_LANE_EXECUTOR);
 			else
 				goya_node_run_sql(b, w);
 			break;
@@ -130,7 +144,7 @@ run_kind(GoyaBatch *b, void *arg)
 			if (b->in_engine && list_length(b->calls) < b->max_calls)
 				goya_node_start_call(b, w);
 			else
-				goya_batch_queue(b, w->task, GOYA_LANE_ENGINE, GOYA_VERB_RUN, w->node, w->item, w->attempt, 0);
+				hand_on(b, w, GOYA_LANE_ENGINE);
 			break;
 	}
 }
@@ -197,13 +211,16 @@ goya_node_run(GoyaBatch *b, const GoyaWork *w)
 	TimestampTz started = GetCurrentTimestamp();
 	ErrorData  *error;
 	GoyaOutcome o;
+	bool		again;
 
 	if (w->task->plan->nodes[w->node].kind == GOYA_NODE_SQL && b->mode != GOYA_BATCH_ADVANCE)
 		goya_residue_between(w->task->run_as, &w->task->tenant);
 	if (goya_batch_try(b, run_kind, &work, &error))
 		return;
 	reset_batch(b, w->task, mark);
-	if (run_again(b, &work, error))
+	again = run_again(b, &work, error);
+	goya_held_limit();			/* a function that threw left it lifted */
+	if (again)
 		return;
 	goya_outcome_error(&o, error);
 	goya_advance_finish(b, &work, &o, NULL, started, false);

@@ -39,6 +39,7 @@
 #include "crashes.h"
 #include "crash_point.h"
 #include "guc.h"
+#include "held.h"
 #include "identity.h"
 #include "json_util.h"
 #include "residue.h"
@@ -357,6 +358,7 @@ goya_node_run_sql(GoyaBatch *b, const GoyaWork *w)
 	if (here)
 	{
 		INSTR_TIME_SET_CURRENT(begin);
+		goya_held_lift();		/* how long its function waits for locks is the user's business */
 		o.output = call_as_owner(w, call, input);
 		INSTR_TIME_SET_CURRENT(end);
 		INSTR_TIME_SUBTRACT(end, begin);
@@ -365,6 +367,7 @@ goya_node_run_sql(GoyaBatch *b, const GoyaWork *w)
 	goya_identity_unpin();
 	AtEOXact_GUC(false, guc_level);
 	SetUserIdAndSecContext(userid, sec_context);
+	goya_held_limit();
 
 	if (here)
 		goya_advance_finish(b, w, &o, input, started, false);

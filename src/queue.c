@@ -17,8 +17,13 @@
 
 #include "batch.h"
 #include "crash_point.h"
+#include "held.h"
 #include "shmem.h"
 #include "table.h"
+
+/* tries of a row in the tables is GoyaWork's tries and, in hundreds, its held. */
+#define HELD_STEP		100
+#define MOST_HELD		300
 
 /* ----- claiming ----- */
 
@@ -31,6 +36,7 @@ typedef struct ClaimedRow
 	int			verb;
 	int64		rank;
 	int			tries;
+	int			held;
 } ClaimedRow;
 
 /* In a copy of another cluster or database, not adopted, everything is paused. */
@@ -46,13 +52,16 @@ is_copy(void)
 static void
 read_claimed(GoyaTable *t, ClaimedRow *r)
 {
+	int			tries = DatumGetInt16(goya_row_get(t, t->found, GOYA_READY_TRIES, NULL));
+
 	r->task = *DatumGetUUIDP(goya_row_get(t, t->found, GOYA_READY_TASK_ID, NULL));
 	r->node = DatumGetInt32(goya_row_get(t, t->found, GOYA_READY_NODE, NULL));
 	r->item = DatumGetInt32(goya_row_get(t, t->found, GOYA_READY_ITEM, NULL));
 	r->attempt = DatumGetInt16(goya_row_get(t, t->found, GOYA_READY_ATTEMPT, NULL));
 	r->verb = DatumGetInt16(goya_row_get(t, t->found, GOYA_READY_VERB, NULL));
 	r->rank = DatumGetInt64(goya_row_get(t, t->found, GOYA_READY_RANK, NULL));
-	r->tries = DatumGetInt16(goya_row_get(t, t->found, GOYA_READY_TRIES, NULL));
+	r->tries = tries % HELD_STEP;
+	r->held = tries / HELD_STEP;
 }
 
 /* Take rows of a lane, from its floor on. */
@@ -108,8 +117,20 @@ park(GoyaRows *parked, GoyaTask *t, const ClaimedRow *r, GoyaLane lane)
 	goya_rows_int2(parked, 7, r->tries);
 }
 
+/* Work of a task that somebody keeps locked is tried again later, in the lane of wake-ups, where the lock comes first. */
+static void
+put_aside(GoyaBatch *b, GoyaTask *t, const ClaimedRow *r)
+{
+	GoyaQueued *q = goya_batch_queue(b, t, GOYA_LANE_WAKE, r->verb, r->node, r->item, r->attempt,
+									 TimestampTzPlusMilliseconds(b->now, goya_held_pause(r->held)));
+
+	q->tries = r->tries;
+	q->held = Min(r->held + 1, MOST_HELD);
+	q->rank = r->rank;
+}
+
 static const Oid queue_columns[] = {INT8OID, INT2OID, INT2OID, UUIDOID, INT4OID, INT4OID, INT2OID, INT2OID};
-static const Oid timer_columns[] = {INT8OID, INT2OID, INT2OID, UUIDOID, INT4OID, INT4OID, INT2OID, TIMESTAMPTZOID};
+static const Oid timer_columns[] = {INT8OID, INT2OID, INT2OID, UUIDOID, INT4OID, INT4OID, INT2OID, TIMESTAMPTZOID, INT2OID};
 
 /* A row that nothing of goya writes: run, it would read beyond the plan. */
 static bool
@@ -128,6 +149,11 @@ take_row(GoyaBatch *b, const ClaimedRow *r, GoyaLane lane, GoyaRows *parked)
 	GoyaWork   *w;
 
 	b->newest_rank = Max(b->newest_rank, r->rank);
+	if (t->held)
+	{
+		put_aside(b, t, r);
+		return;
+	}
 	if (t->run_as == NULL || !t->runnable)
 		return;					/* gone, ended or being cancelled: nothing to do any more */
 	if (t->broken == NULL && is_nonsense(t, r))
@@ -151,7 +177,7 @@ take_row(GoyaBatch *b, const ClaimedRow *r, GoyaLane lane, GoyaRows *parked)
 	}
 	w = &b->claimed[b->n_claims++];
 	*w = (GoyaWork) {.task = t,.kind = GOYA_WORK_RUN,.node = r->node,.item = r->item,.attempt = r->attempt,
-		.verb = r->verb,.rank = r->rank,.tries = r->tries};
+		.verb = r->verb,.rank = r->rank,.tries = r->tries,.held = r->held};
 }
 
 /* Where a claimed row stands, and the first of its owner's. */
@@ -237,8 +263,12 @@ goya_batch_claim(GoyaBatch *b, GoyaLane lane)
 	for (int i = 0; i < n; i++)
 		ids[i] = rows[i].task;
 	goya_batch_load_tasks(b, n, ids);
+	for (int i = 0; i < n; i++)
+		if (!goya_held_waits(rows[i].held))
+			goya_batch_task(b, &rows[i].task)->impatient = true;
 	if (b->mode == GOYA_BATCH_ADVANCE)
 		goya_batch_lock_tasks(b);
+	goya_batch_leave_held(b);
 	GOYA_CRASH_POINT(CLAIM_LOADED);
 
 	parked = goya_rows_create(8, queue_columns);
@@ -294,6 +324,12 @@ rank_of(GoyaQueued *q)
 	return goya_rank_next(MyDatabaseId, &q->tenant, q->priority, 1);
 }
 
+static int
+stored_tries(const GoyaQueued *q)
+{
+	return q->tries + HELD_STEP * q->held;
+}
+
 static void
 put_queued(GoyaRows *rows, GoyaQueued *q)
 {
@@ -307,8 +343,7 @@ put_queued(GoyaRows *rows, GoyaQueued *q)
 	goya_rows_int2(rows, 6, q->attempt);
 	if (q->due)
 		goya_rows_time(rows, 7, q->due);
-	else
-		goya_rows_int2(rows, 7, q->tries);
+	goya_rows_int2(rows, q->due ? 8 : 7, stored_tries(q));
 }
 
 /*
@@ -338,7 +373,7 @@ void
 goya_queue_write(GoyaBatch *b)
 {
 	GoyaRows   *parked = goya_rows_create(8, queue_columns);
-	GoyaRows   *timers = goya_rows_create(8, timer_columns);
+	GoyaRows   *timers = goya_rows_create(9, timer_columns);
 	GoyaTable  *ready = NULL;
 	ListCell   *lc;
 
@@ -357,7 +392,7 @@ goya_queue_write(GoyaBatch *b)
 		{
 			if (ready == NULL)
 				ready = goya_table_open(GOYA_TABLE_READY);
-			goya_queue_append(ready, rank_of(q), q->lane, q->verb, &q->task_id, q->node, q->item, q->attempt, q->tries);
+			goya_queue_append(ready, rank_of(q), q->lane, q->verb, &q->task_id, q->node, q->item, q->attempt, stored_tries(q));
 			b->wake |= q->lane == GOYA_LANE_ENGINE ? GOYA_WAKE_TRANSFERS : GOYA_WAKE_EXECUTORS;
 		}
 	}

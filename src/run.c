@@ -342,7 +342,7 @@ goya_run_is_later(const GoyaStart *s)
 GoyaRows *
 goya_run_create_timers(void)
 {
-	static const Oid columns[] = {INT8OID, INT2OID, INT2OID, UUIDOID, INT4OID, INT4OID, INT2OID, TIMESTAMPTZOID};
+	static const Oid columns[] = {INT8OID, INT2OID, INT2OID, UUIDOID, INT4OID, INT4OID, INT2OID, TIMESTAMPTZOID, INT2OID};
 
 	return goya_rows_create(lengthof(columns), columns);
 }

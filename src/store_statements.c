@@ -86,8 +86,11 @@ const GoyaStatementText goya_statements[GOYA_N_STATEMENTS] = {
 		" SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)",
 	8, {INT8ARRAYOID, INT2ARRAYOID, INT2ARRAYOID, UUIDARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT2ARRAYOID, INT2ARRAYOID}},
 	[GOYA_STMT_INSERT_TIMERS] = {
-		"INSERT INTO goya_private.timers (rank, lane, verb, task_id, node, item, attempt, due) SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)",
-	8, {INT8ARRAYOID, INT2ARRAYOID, INT2ARRAYOID, UUIDARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT2ARRAYOID, TIMESTAMPTZARRAYOID}},
+		"INSERT INTO goya_private.timers (rank, lane, verb, task_id, node, item, attempt, due, tries)"
+		" SELECT u.rank, u.lane, u.verb, u.task_id, u.node, u.item, u.attempt, u.due, coalesce(u.tries, 0::int2)"
+		" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) AS u(rank, lane, verb, task_id, node, item, attempt, due, tries)",
+		9, {INT8ARRAYOID, INT2ARRAYOID, INT2ARRAYOID, UUIDARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT2ARRAYOID, TIMESTAMPTZARRAYOID,
+	INT2ARRAYOID}},
 	[GOYA_STMT_UPSERT_JOINS] = {
 		"INSERT INTO goya_private.joins AS j (task_id, node, fired, dead, failed) SELECT * FROM unnest($1, $2, $3, $4, $5)"
 		" ON CONFLICT (task_id, node) DO UPDATE SET fired = j.fired + excluded.fired, dead = j.dead + excluded.dead,"
@@ -218,8 +221,8 @@ const GoyaStatementText goya_statements[GOYA_N_STATEMENTS] = {
 		"WITH due AS (DELETE FROM goya_private.timers WHERE ctid = ANY (ARRAY(SELECT ctid FROM goya_private.timers"
 		" WHERE due <= pg_catalog.clock_timestamp() AND NOT EXISTS (SELECT FROM goya_private.engine WHERE system_id <> $2 AND NOT adopted)"
 		" ORDER BY due LIMIT $1)) RETURNING *)"
-		" INSERT INTO goya_private.ready (rank, lane, verb, task_id, node, item, attempt)"
-		" SELECT rank, lane, verb, task_id, node, item, attempt FROM due RETURNING lane, rank",
+		" INSERT INTO goya_private.ready (rank, lane, verb, task_id, node, item, attempt, tries)"
+		" SELECT rank, lane, verb, task_id, node, item, attempt, tries FROM due RETURNING lane, rank",
 	2, {INT4OID, TEXTOID}},
 	[GOYA_STMT_NEXT_TIMER] = {"SELECT due FROM goya_private.timers ORDER BY due LIMIT 1", 0, {0}},
 	[GOYA_STMT_DISPATCH_EVENTS] = {"SELECT goya_private.dispatch_events($1)", 1, {INT4OID}},
@@ -251,8 +254,9 @@ const GoyaStatementText goya_statements[GOYA_N_STATEMENTS] = {
 	[GOYA_STMT_IS_COPY] = {
 		"SELECT EXISTS (SELECT FROM goya_private.engine WHERE system_id <> $1 AND NOT adopted)", 1, {TEXTOID}},
 	[GOYA_STMT_RECOVER_CALLS] = {
-		"SELECT n.task_id, n.node, n.item, n.attempt, n.started_at, n.epoch FROM goya.node_runs n WHERE n.status = 'running' AND n.epoch < $1 LIMIT 1000",
-	1, {INT4OID}},
+		"SELECT n.task_id, n.node, n.item, n.attempt, n.started_at, n.epoch FROM goya.node_runs n WHERE n.status = 'running' AND n.epoch < $1"
+		" AND n.task_id <> ALL ($2) LIMIT 1000",
+	2, {INT4OID, UUIDARRAYOID}},
 	[GOYA_STMT_LOST_CALLS] = {
 		"UPDATE goya.node_runs n SET status = 'ready', message = 'called again: its outcome was lost'"
 		" FROM unnest($1, $2, $3, $4) AS u(task_id, node, item, attempt)"

@@ -287,18 +287,20 @@ goya_table_next(GoyaTable *t)
 
 /* ----- changing ----- */
 
-GoyaLockResult
-goya_table_lock(GoyaTable *t, ItemPointer tid)
+static GoyaLockResult
+lock_tuple(GoyaTable *t, ItemPointer tid, LockWaitPolicy policy)
 {
 	TM_FailureData tmfd;
 	TM_Result	result;
 
 	if (t->found == NULL)
 		t->found = make_slot(t);
-	result = table_tuple_lock(t->rel, tid, GetActiveSnapshot(), t->found, GetCurrentCommandId(true), LockTupleNoKeyExclusive, LockWaitBlock,
+	result = table_tuple_lock(t->rel, tid, GetActiveSnapshot(), t->found, GetCurrentCommandId(true), LockTupleNoKeyExclusive, policy,
 							  TUPLE_LOCK_FLAG_LOCK_UPDATE_IN_PROGRESS | TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &tmfd);
 	if (result == TM_Deleted)
 		return GOYA_LOCK_GONE;
+	if (result == TM_WouldBlock)
+		return GOYA_LOCK_HELD;
 	if (result == TM_SelfModified || result == TM_Invisible)
 		return GOYA_LOCK_OURS;
 	if (result != TM_Ok)
@@ -307,6 +309,18 @@ goya_table_lock(GoyaTable *t, ItemPointer tid)
 				 errmsg("a row of table %s changed while it was being locked", RelationGetRelationName(t->rel))));
 	slot_getallattrs(t->found);
 	return GOYA_LOCK_DONE;
+}
+
+GoyaLockResult
+goya_table_lock(GoyaTable *t, ItemPointer tid)
+{
+	return lock_tuple(t, tid, LockWaitBlock);
+}
+
+GoyaLockResult
+goya_table_try_lock(GoyaTable *t, ItemPointer tid)
+{
+	return lock_tuple(t, tid, LockWaitSkip);
 }
 
 TupleTableSlot *

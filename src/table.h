@@ -171,14 +171,15 @@ extern bool goya_table_find(GoyaTable *t, int n, const Datum *keys);
 
 /*
  * Lock the row at tid, waiting, in its newest version, into t->found.  OURS: this transaction has changed it since, so it is to be looked
- * for again with a newer snapshot.
+ * for again with a newer snapshot.  try_lock does not wait: HELD when it would have to.
  */
 typedef enum GoyaLockResult
 {
-	GOYA_LOCK_DONE, GOYA_LOCK_GONE, GOYA_LOCK_OURS
+	GOYA_LOCK_DONE, GOYA_LOCK_GONE, GOYA_LOCK_OURS, GOYA_LOCK_HELD
 } GoyaLockResult;
 
 extern GoyaLockResult goya_table_lock(GoyaTable *t, ItemPointer tid);
+extern GoyaLockResult goya_table_try_lock(GoyaTable *t, ItemPointer tid);
 
 /* Replace the row at tid, locked by this transaction: row is a copy of it, changed (goya_table_change). */
 extern TupleTableSlot *goya_table_change(GoyaTable *t, HeapTuple old);

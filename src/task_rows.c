@@ -3,7 +3,8 @@
  *		The rows of a batch's tasks: loading, locking, writing.
  *
  * Tasks are loaded without a lock, because what runs between may be slow; they are locked once, in the order of their ids, and what may
- * have changed meanwhile is read again from the locked version; that version, with the batch's changes, is what is written.
+ * have changed meanwhile is read again from the locked version; that version, with the batch's changes, is what is written.  A task that
+ * somebody keeps locked is left out of the batch (held.c).
  *
  * What must hold: nothing else in the transaction updates a task's row between lock and write.
  *-------------------------------------------------------------------------
@@ -17,6 +18,8 @@
 #include "utils/snapmgr.h"
 
 #include "batch.h"
+#include "guc.h"
+#include "held.h"
 #include "json_util.h"
 #include "table.h"
 
@@ -247,26 +250,28 @@ compare_tasks(const void *a, const void *b)
 }
 
 /* A node's own SQL may have changed the row (goya.report_progress): then it is another one now. */
-static bool
-lock_row(GoyaTable *t, GoyaTask *task)
+static GoyaLockResult
+lock_row(GoyaTable *t, GoyaTask *task, long ms)
 {
-	GoyaLockResult result = goya_table_lock(t, &task->tid);
+	GoyaLockResult result = goya_held_lock(t, &task->tid, ms);
 
 	if (result == GOYA_LOCK_OURS && goya_table_seek(t, UUIDPGetDatum(&task->id)))
 	{
 		ItemPointerData tid = t->found->tts_tid;
 
-		result = goya_table_lock(t, &tid);
+		result = goya_held_lock(t, &tid, ms);
 	}
-	return result == GOYA_LOCK_DONE;
+	return result;
 }
 
 static void
-lock_task(GoyaBatch *b, GoyaTable *t, GoyaTask *task)
+lock_task(GoyaBatch *b, GoyaTable *t, GoyaTask *task, long ms)
 {
+	GoyaLockResult result = lock_row(t, task, ms);
 	bool		failing;
 
-	task->locked = lock_row(t, task);
+	task->locked = result == GOYA_LOCK_DONE;
+	task->held = result == GOYA_LOCK_HELD;
 	if (!task->locked)
 	{
 		task->runnable = false;
@@ -298,8 +303,43 @@ lock_task(GoyaBatch *b, GoyaTable *t, GoyaTask *task)
 }
 
 /*
+ * How long to wait for the first task that is locked.  Whoever locks its tasks before anything runs waits less: it loses nothing by trying
+ * again.
+ */
+static long
+patience(const GoyaBatch *b)
+{
+	return b->mode == GOYA_BATCH_ADVANCE ? goya_guc_lock_wait / 5 : goya_guc_lock_wait;
+}
+
+/* Lock them, all together within the batch's patience; returns one that ran and could not be locked, else NULL. */
+static GoyaTask *
+lock_wanted(GoyaBatch *b, GoyaTable *t, GoyaTask **wanted, int n)
+{
+	long		ms = patience(b);
+	GoyaTask   *blocked = NULL;
+
+	for (int i = 0; i < n; i++)
+	{
+		bool		ran = wanted[i]->touched && b->mode != GOYA_BATCH_ADVANCE;
+		bool		waits = ran || (b->mode == GOYA_BATCH_ADVANCE && !wanted[i]->impatient);
+
+		lock_task(b, t, wanted[i], waits ? ms : 0);
+		if (!wanted[i]->held)
+			continue;
+		if (waits)
+			ms = 0;				/* it has been waited for */
+		if (!ran)
+			continue;
+		goya_held_note_task(&wanted[i]->id);
+		blocked = wanted[i];
+	}
+	return blocked;
+}
+
+/*
  * Lock the batch's tasks, once, in id order, and read what may have changed since they were loaded.  In EXECUTE mode a task that has
- * ended meanwhile, or undoes what it did, ends the batch: what its nodes did must not stay.
+ * ended meanwhile, undoes what it did, or is locked by somebody else ends the batch: what its nodes did must not stay.
  */
 void
 goya_batch_lock_tasks(GoyaBatch *b)
@@ -308,6 +348,7 @@ goya_batch_lock_tasks(GoyaBatch *b)
 	int			n = 0;
 	GoyaStoreScope scope;
 	GoyaTable  *t;
+	GoyaTask   *blocked;
 	MemoryContext old;
 
 	for (int i = 0; i < b->n_tasks; i++)
@@ -320,12 +361,39 @@ goya_batch_lock_tasks(GoyaBatch *b)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	t = goya_table_open(GOYA_TABLE_TASKS);
 	old = MemoryContextSwitchTo(b->cxt);
-	for (int i = 0; i < n; i++)
-		lock_task(b, t, wanted[i]);
+	blocked = lock_wanted(b, t, wanted, n);
 	MemoryContextSwitchTo(old);
 	goya_table_close(t);
 	PopActiveSnapshot();
 	goya_store_leave(&scope);
+	if (blocked != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE), errmsg("the row of task %s stayed locked", goya_uuid_text(&blocked->id)),
+				 errhint("A session has changed the task in a transaction that is still open.")));
+}
+
+/*
+ * Before anything runs: tasks that are known to be locked, or that would have to settle with a wallet that is, are not for this batch.
+ */
+void
+goya_batch_leave_held(GoyaBatch *b)
+{
+	if (b->aside == NULL && !goya_held_suspects_any())
+		return;
+	goya_held_refresh();
+	for (int i = 0; i < b->n_tasks; i++)
+	{
+		GoyaTask   *t = b->task_list[i];
+
+		if (!t->runnable || t->run_as == NULL)
+			continue;
+		if ((b->aside != NULL && goya_uuid_equal(b->aside, &t->id)) || (!t->locked && goya_held_suspect(&t->id)) ||
+			(t->has_hold && goya_held_suspect(&t->tenant)))
+		{
+			t->held = true;
+			t->runnable = false;
+		}
+	}
 }
 
 /* ----- writing ----- */

@@ -29,6 +29,7 @@
 #include "batch.h"
 #include "black_box.h"
 #include "goya.h"
+#include "held.h"
 #include "worker.h"
 
 /*
@@ -98,6 +99,7 @@ goya_worker_begin(const char *activity)
 {
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	goya_held_limit();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	pgstat_report_activity(STATE_RUNNING, activity);
 }
@@ -107,6 +109,7 @@ goya_worker_commit(void)
 {
 	PopActiveSnapshot();
 	CommitTransactionCommand();
+	goya_held_lift();
 	pgstat_report_stat(false);
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
@@ -124,6 +127,7 @@ goya_worker_abort(const char *doing)
 	FlushErrorState();
 	AbortOutOfAnyTransaction(); /* AbortCurrentTransaction would end no more than the subtransaction that the error came from */
 	goya_node_abort();
+	goya_held_lift();
 	pgstat_report_activity(STATE_IDLE, NULL);
 	if (doing == NULL)
 	{
