@@ -23,6 +23,7 @@
 #define foreach(cell, list) for (cell = list_first(list); cell != NULL; cell = list_after(list, cell))
 #define for_each_from(cell, list, n) for (cell = list_nth(list, n); cell != NULL; cell = list_after(list, cell))
 #define dlist_foreach(i, list) for ((i).cur = list_first(list); (i).cur != NULL; (i).cur = list_after(list, (i).cur))
+#define dlist_foreach_modify(i, list) for ((i).cur = list_first(list); (i).cur != NULL; (i).cur = list_next_kept(list))
 #define PG_TRY() if (try_begin())
 #define PG_CATCH() else
 #define PG_FINALLY()
