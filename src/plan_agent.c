@@ -38,6 +38,8 @@ static const char *const budget_fields[] = {"steps", "tokens", "cost", "time", N
 static const char *const tool_fields[] = {
 	"operator", "version", "name", "description", "input_schema", "node", "input", "retry", "timeout", "price", "idempotent", NULL
 };
+/* A tool with a node in its place: the node says the rest. */
+static const char *const inline_fields[] = {"name", "description", "input_schema", "node", NULL};
 /* Of a tool's: those of the operator's node that stands for it. */
 static const char *const operator_fields[] = {"operator", "version", "input", "retry", "timeout", "price", "idempotent", NULL};
 static const char *const reserved_names[] = {"model", "approval", "verify", "compensate", NULL};
@@ -201,8 +203,9 @@ compile_tool(GoyaPlanBuild *b, GoyaNode *agent, const GoyaWhere *at, const Jsonb
 		operator = pnstrdup(tool->val.string.val, tool->val.string.len);
 	else if (goya_json_view_is_object(tool))
 	{
-		goya_plan_check_fields(b, at, tool, tool_fields, NULL);
+		/* One that publishing has pinned has both. */
 		operator = goya_plan_text(b, at, tool, "operator", !goya_plan_field(tool, "node", &node));
+		goya_plan_check_fields(b, at, tool, operator == NULL && goya_plan_field(tool, "node", &node) ? inline_fields : tool_fields, NULL);
 		(void) goya_plan_schema(b, at, tool, "input_schema");
 		(void) goya_plan_text(b, at, tool, "description", false);
 	}

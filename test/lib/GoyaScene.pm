@@ -16,6 +16,7 @@ use warnings;
 use Digest::MD5 'md5_hex';
 use Exporter 'import';
 use GoyaWork;
+use JSON::PP ();
 use Test::More;
 use Time::HiRes 'time';
 
@@ -25,6 +26,7 @@ our $CONF = $GoyaWork::CONF . <<'CONF';
 max_wal_size = 96MB
 checkpoint_timeout = 30s
 autovacuum_naptime = 2s
+goya.cli = on
 log_autovacuum_min_duration = -1
 CONF
 
@@ -34,9 +36,10 @@ my $MONEY = 1_000_000_000_000_000;
 
 # A kind of task, how often it comes of 100, what its client does later.
 my @KINDS = (
-	[ chain => 15 ], [ fan => 8 ], [ any => 6 ], [ map => 7 ], [ call => 12 ], [ flaky => 4 ], [ nap => 6 ], [ later => 3 ], [ child => 5 ], [ kids => 2 ],
+	[ chain => 12 ], [ fan => 7 ], [ any => 6 ], [ map => 6 ], [ call => 10 ], [ flaky => 4 ], [ nap => 6 ], [ later => 3 ], [ child => 5 ], [ kids => 2 ],
 	[ spawn => 2 ], [ undo => 4 ], [ undocall => 2 ], [ slow => 3 ], [ context => 3 ], [ shot => 3 ], [ asset => 4 ],
 	[ signal => 4, 'signal' ], [ ask => 2, 'approve' ], [ held => 2, 'resume' ], [ stop => 1, 'cancel' ], [ stopcall => 1, 'cancel' ], [ stopkid => 1, 'cancel' ],
+	[ model => 2 ], [ agent => 2 ], [ program => 1 ], [ work => 2, 'work' ],
 );
 my %LATER = map { $_->[0] => $_->[2] } @KINDS;
 my @ALIKE = qw(chain fan any map call nap child kids asset);		# kinds that run_many starts
@@ -111,6 +114,17 @@ sub definitions
 		stop => { nodes => [ effect('before', price => 'step'), { key => 'w', kind => 'wait', signal => 'never' }, effect('after') ], edges => line(qw(before w after)) },
 		stopcall => { nodes => [ effect('before'), $call->('slow', '/delay?ms=600000'), effect('after') ], edges => line(qw(before slow after)) },
 		stopkid => { nodes => [ { key => 'c', kind => 'workflow', workflow => 'stop' }, effect('after') ], edges => line(qw(c after)) },
+		model => {
+			nodes => [ { key => 'say', kind => 'ai_model', model => 'words', prompt => 'two words', stream => JSON::PP::true, price => 'call' }, effect('after') ],
+			edges => line(qw(say after)) },
+		program => { nodes => [ { key => 'run', kind => 'cli', program => 'cat', stdin => { n => 1 }, price => 'step' }, effect('after') ], edges => line(qw(run after)) },
+		work => { nodes => [ { key => 'out', kind => 'worker', queue => 'q', lease => '5 s', price => 'step' }, effect('after') ], edges => line(qw(out after)) },
+		agent => {
+			nodes => [ { key => 'bot', kind => 'agent', model => 'talker', prompt => 'Do it.', price => 'call', tools => [
+				{ name => 'act', description => 'acts', node => { kind => 'sql', function => 'app.effect', price => 'step',
+					input => { task => '{{ task.id }}', node => 'act', item => '{{ item.i }}' } } } ] },
+				effect('after') ],
+			edges => line(qw(bot after)) },
 		on_video => { nodes => [ effect('e1', price => 'step'), effect('e2') ], edges => line(qw(e1 e2)) },
 		on_image => { nodes => [ effect('e1') ] },
 		tick => { nodes => [ effect('e1') ] },
@@ -124,6 +138,7 @@ my %EFFECTS = (
 	later => { e1 => 1 }, child => { after => 1 }, kids => { after => 1 }, spawn => { after => 1 }, undo => { do => 1, undo => 1 }, undocall => { do => 1 },
 	slow => { s => 1 }, context => { a => 1, b => 1, c => 1 }, shot => { e => 1 }, signal => { before => 1, after => 1 }, ask => { after => 1 },
 	held => { e1 => 1, after => 1 }, stop => { before => [ 0, 1 ] }, stopcall => { before => [ 0, 1 ] }, stopkid => {}, on_video => { e1 => 1, e2 => 1 },
+	model => { after => 1 }, program => { after => 1 }, work => { after => 1 }, agent => { act => 3, after => 1 },
 	on_image => { e1 => 1 }, tick => { e1 => 1 },
 );
 my %END = (undo => 'failed', undocall => 'failed', stop => 'cancelled', stopcall => 'cancelled', stopkid => 'cancelled');
@@ -157,6 +172,9 @@ END $$;
 -- A task started by a node's own SQL: one, if the node has run once.
 CREATE FUNCTION app.spawn(input jsonb) RETURNS jsonb LANGUAGE sql AS $$ SELECT to_jsonb(goya.run('leaf', jsonb_build_object('by', input ->> 'task'))) $$;
 SQL
+	my ($models, $agents) = map { script_server($_) } qw(scripted_model.py scripted_agent.py);
+	put_script($agents, 'talker', [ { calls => [ map { [ 'act', { i => $_ } ] } 1, 2 ] }, { calls => [ [ 'act', { i => 3 } ] ] }, { text => 'Done.' } ]);
+	$node->sql(q{SELECT goya.create_program('cat', '/bin/cat', tenants => NULL)});
 	$node->sql(join "\n", map { sprintf "SELECT goya.set_price('%s', %d);", $_, $PRICE{$_} } sort keys %PRICE);
 	foreach my $tenant (@TENANTS)
 	{
@@ -167,6 +185,7 @@ SELECT goya.create_tenant('$tenant');
 SELECT goya.add_member('$tenant', '$tenant');
 SELECT goya.top_up($MONEY, 'start', '$tenant');
 SQL
+		$node->sql(qq{SELECT goya.create_model('words', '$models/echo/v1'), goya.create_model('talker', '$agents/talker/v1', capabilities => '{chat,tools}')}, role => $tenant);
 		create_workflow($node, $_, $definition{$_}, role => $tenant) foreach sort { ($b eq 'leaf' || $b eq 'stop') <=> ($a eq 'leaf' || $a eq 'stop') || $a cmp $b } keys %definition;
 		$node->sql(<<'SQL', role => $tenant);
 SELECT goya.create_trigger('on_video', 'videos', 'event', event => 'asset_new', filter => '$.asset.media_type == "video"');
@@ -188,7 +207,9 @@ sub priced
 	my ($workflow, $spec) = @_;
 
 	$spec = $spec->{node} if ref $spec->{node};
-	return defined $spec->{price} ? sprintf("('%s', '%s', %d)", $workflow, $spec->{key}, $PRICE{ $spec->{price} }) : ();
+	# An agent's runs are its model's and its tools'.
+	my @runs = $spec->{tools} ? ([ "$spec->{key}.model", $spec ], map { [ "$spec->{key}.$_->{name}", $_ ] } @{ $spec->{tools} }) : [ $spec->{key}, $spec ];
+	return map { sprintf "('%s', '%s', %d)", $workflow, $_->[0], $PRICE{ $_->[1]{price} } } grep { defined $_->[1]{price} } map { $_->[1]{node} ? [ $_->[0], $_->[1]{node} ] : $_ } @runs;
 }
 
 # ---- what clients submit ----
@@ -250,9 +271,11 @@ sub empty
 sub none_is_left
 {
 	my ($node, $name) = @_;
-	my @tables = map { "goya_private.$_" } qw(ready timers parked joins maps cancel_requests event_queue);
+	my @tables = map { "goya_private.$_" } qw(ready parked joins maps cancel_requests event_queue work);
+	# Leases that have ended in time are still timed: that is nobody's work.
+	my $timers = "SELECT 'timers', count(*) FROM goya_private.timers q JOIN goya.tasks t ON t.id = q.task_id WHERE t.finished_at IS NULL HAVING count(*) > 0";
 
-	return empty($node, $name, join ' UNION ALL ', map { "SELECT '$_', count(*) FROM $_ HAVING count(*) > 0" } @tables);
+	return empty($node, $name, join ' UNION ALL ', $timers, map { "SELECT '$_', count(*) FROM $_ HAVING count(*) > 0" } @tables);
 }
 
 # verify_scene(NODE, SCENE, LEDGER, outages => [[from, to], …], name => PREFIX). LEDGER: [key, id, tenant, kind] as clients were told.
@@ -344,7 +367,8 @@ sub verify_money
 	$check->('every priced run was captured exactly once, at its price', <<'SQL');
 WITH due AS (SELECT r.task_id, r.node, r.item, r.attempt, p.amount FROM app.mine t JOIN app.priced p ON p.workflow = t.workflow
              JOIN goya.node_runs r ON r.task_id = t.id AND r.node = p.node AND r.status IN ('succeeded', 'compensated'))
-SELECT * FROM due d FULL JOIN goya.usage_records u USING (task_id, node, item, attempt) WHERE d.amount IS DISTINCT FROM u.cost
+SELECT * FROM due d FULL JOIN (SELECT task_id, node, item, attempt, sum(cost) AS cost, count(DISTINCT unit) = count(*) AS once FROM goya.usage_records GROUP BY 1, 2, 3, 4) u
+    USING (task_id, node, item, attempt) WHERE d.amount IS DISTINCT FROM u.cost OR NOT u.once
 SQL
 	$check->('every wallet has spent exactly that, and holds nothing', <<"SQL");
 SELECT n.name, w.balance, w.frozen, u.cost FROM goya.wallets w JOIN goya.tenants n ON n.id = w.tenant_id

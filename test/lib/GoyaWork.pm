@@ -23,7 +23,7 @@ use JSON::PP ();
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-our @EXPORT = qw(create_studio create_workflow run_task ended is_sound json http_server http_log worker_pid log_since log_size until_true);
+our @EXPORT = qw(create_studio create_workflow run_task ended is_sound json http_server http_log script_server put_script worker_pid log_since log_size until_true);
 
 our $CONF = "goya.http_allow_loopback = on\ngoya.max_executors = 2\n";
 
@@ -148,15 +148,28 @@ sub until_true
 my @servers;
 
 # http_server(): starts the faulty HTTP server; its address as http://127.0.0.1:N.
-sub http_server
+sub http_server { return script_server('faulty_http.py'); }
+
+# script_server(NAME): starts one of test/servers that prints its port; its address.
+sub script_server
 {
-	my $pid = IPC::Open2::open2(my $out, my $in, 'python3', "$FindBin::Bin/../servers/faulty_http.py", '--until-eof');
+	my ($name) = @_;
+	my $pid = IPC::Open2::open2(my $out, my $in, 'setpriv', '--pdeathsig', 'TERM', '--', 'python3', "$FindBin::Bin/../servers/$name");
 	my $port = <$out>;
 
-	BAIL_OUT('the HTTP server did not start') unless defined $port && $port =~ /^\d+$/;
+	BAIL_OUT("$name did not start") unless defined $port && $port =~ /^\d+$/;
 	chomp $port;
 	push @servers, { pid => $pid, in => $in, out => $out };
 	return "http://127.0.0.1:$port";
+}
+
+# put_script(ADDRESS, NAME, TURNS): what the model NAME of scripted_agent.py says.
+sub put_script
+{
+	my ($address, $name, $turns) = @_;
+
+	HTTP::Tiny->new(timeout => 10)->put("$address/script/$name", { content => json($turns) })->{success} or BAIL_OUT("$address takes no script");
+	return;
 }
 
 # http_log(ADDRESS): the requests it got, oldest first.
@@ -175,6 +188,7 @@ END
 	foreach my $server (@servers)
 	{
 		close $server->{in};
+		kill 'TERM', $server->{pid};
 		waitpid $server->{pid}, 0;
 	}
 	$? = $status;

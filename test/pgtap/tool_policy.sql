@@ -83,6 +83,7 @@ SELECT is(pg_temp.problems(agent), said, left(agent, 100)) FROM (VALUES
     ('{"tools": [{"name": "m", "node": {"kind": "map"}}]}', 'bad_value /nodes/0/tools/0/node/kind a node of this kind cannot stand here'),
     ('{"tools": [{"name": "m", "node": {"kind": "transform"}}]}', 'missing_field /nodes/0/tools/0/node "output" is missing'),
     ('{"tools": [{"operator": "op.one", "colour": 1}]}', 'unknown_field /nodes/0/tools/0/colour unknown field "colour"'),
+    ('{"tools": [{"name": "m", "node": {"kind": "noop"}, "price": "step"}]}', 'unknown_field /nodes/0/tools/0/price unknown field "price"'),
     ('{"budget": {"steps": 0}}', 'bad_value /nodes/0/budget/steps "steps" must be a whole number between 1 and 1000'), ('{"budget": 5}', 'wrong_type /nodes/0/budget an object with steps, tokens, cost or time is expected here, not a number'),
     ('{"on_error": {"NOVEL": "tell"}}', 'bad_value /nodes/0/on_error/NOVEL there is no class of errors "NOVEL"'),
     ('{"verify": {"kind": "agent", "model": "m", "prompt": "x"}}', 'bad_value /nodes/0/verify/kind a node of this kind cannot stand here'),

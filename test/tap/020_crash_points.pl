@@ -48,15 +48,15 @@ my @areas = (
 	{ name => 'park',     points => qr/parked|^flush\.(context|artifacts)/,           work => [qw(park parkcall keep)] },
 	{ name => 'run',      points => qr/^run/,                                       work => [qw(chain later many)] },
 	{ name => 'session',  points => qr/^session\./,                                 work => [qw(chain patience)] },
-	{ name => 'waits',    points => qr/^flush\.(approval|signal)|^timers\.|^queue\.timers/, work => [qw(ask signal nap)] },
+	{ name => 'waits',    points => qr/^flush\.(approval|signal)|^timers\.|^queue\.timers/, work => [qw(ask signal nap worker)] },
 	{ name => 'end',      points => qr/^finish\.(failed|task_failed|comp|child)/,   work => [qw(fail undo child)] },
-	{ name => 'graph',    points => qr/^flush\.(joins|maps)|^queue\.written/,       work => [qw(map join)] },
+	{ name => 'graph',    points => qr/^flush\.(joins|maps)|^queue\.written/,       work => [qw(map join agent)] },
 	{ name => 'batch',    points => qr/^(claim|effect|advance|flush|finish)\./,     work => [qw(chain map)] },
 	{ name => 'money',    points => qr/^(hold|capture|settle)\./,                   work => [qw(chain extend)] },
 	{ name => 'events',   points => qr/^(asset|dispatch)\./,                        work => [qw(asset)] },
 	{ name => 'clock',    points => qr/^(interval|notes)\./,                        work => [qw(interval notify)] },
 	{ name => 'cancel',   points => qr/^(control|cancel)\./,                        work => [qw(patience)] },
-	{ name => 'call',     points => qr/^call\./,                                    work => [qw(call)] },
+	{ name => 'call',     points => qr/^call\./,                                    work => [qw(call model cli agent)] },
 	{ name => 'processes', points => qr/^(launcher|engine|executor)\.(engine|epoch|started|executor_started)/, work => [qw(chain)], restart => 1 },
 	{ name => 'workers',  points => qr/^(executor|engine)\./,                       work => [qw(chain call nap)] },
 	{ name => 'table',    points => qr/^table\./,                                   work => [qw(chain)] },
@@ -66,10 +66,12 @@ is(join(' ', grep { !$area_of{$_} } @points), '', 'every point has work that sho
 
 # ---- the work ----
 
-my $CONF = $GoyaWork::CONF . "goya.listen = on\nlog_min_duration_statement = -1\nautovacuum_naptime = 10\n";
+my $CONF = $GoyaWork::CONF . "goya.listen = on\ngoya.cli = on\nlog_min_duration_statement = -1\nautovacuum_naptime = 10\n";
 my $node = GoyaNode->start(name => 'crash', conf => $CONF);
 is($node->sql('SHOW goya.crash_points'), '', 'goya is a build with crash points') or BAIL_OUT('make CRASH_POINTS=1, see src/README.md');
 my $http = http_server();
+my $models = script_server('scripted_model.py');
+my $agents = script_server('scripted_agent.py');
 create_studio($node);
 
 my %retry = (retry => { max_attempts => 4, initial => 0.02, backoff => 'fixed' });
@@ -113,15 +115,31 @@ my %definitions = (
 	parkcall => { nodes => [ { key => 'get', kind => 'http', url => "$http/ok?task={{ task.id }}", %retry } ] },
 	patience => {
 		nodes => [ effect('e1', price => 'step'), { key => 'w', kind => 'wait', signal => 'never' }, effect('after', price => 'step') ], edges => edges('e1>w', 'w>after') },
+	# Each in the engine's own way: a stream, a program, work that somebody outside does (app.drive), and a loop of a model's calls and tools, one of which needs an approval.
+	model => {
+		nodes => [ { key => 'say', kind => 'ai_model', model => 'words', prompt => 'two words', stream => JSON::PP::true, price => 'tokens', %retry }, effect('after') ],
+		edges => edges('say>after') },
+	cli => {
+		nodes => [ { key => 'run', kind => 'cli', program => 'cat', stdin => { n => 1 }, price => 'step', %retry }, effect('after') ], edges => edges('run>after') },
+	worker => {
+		nodes => [ { key => 'out', kind => 'worker', queue => 'q', lease => '2 s', price => 'step', %retry }, effect('after') ], edges => edges('out>after') },
+	agent => {
+		nodes => [ { key => 'bot', kind => 'agent', model => 'talker', prompt => 'Do it.', price => 'tokens', %retry, tools => [ map {
+			{ name => $_, description => "to $_", node => { kind => 'sql', function => 'app.effect', input => { task => '{{ task.id }}', node => $_, n => 7 }, price => 'step', %retry } } } qw(act pay) ] },
+			effect('after') ],
+		edges => edges('bot>after') },
 	thumb => { nodes => [ effect('e1', price => 'step') ] },
 	tick => { nodes => [ effect('e1') ] },
 );
-my @mix = qw(chain map join call nap signal ask child undo fail keep extend park parkcall patience asset later many);
+my @mix = qw(chain map join call nap signal ask child undo fail keep extend park parkcall patience asset later many model cli worker agent);
 
 $node->sql(<<'SQL');
 SELECT goya.top_up(1000000000000, 'start', 'default') \g /dev/null
 SELECT goya.set_price('step', 1000000) \g /dev/null
 SELECT goya.set_price('call', 3000000) \g /dev/null
+SELECT goya.set_price('tokens', 2, 'token_in'), goya.set_price('tokens', 5, 'token_out') \g /dev/null
+SELECT goya.create_program('cat', '/bin/cat', tenants => NULL) \g /dev/null
+SELECT goya.set_tool_policy('pays', 'pay', 'approve') \g /dev/null
 CREATE INDEX ON app.effects (task);
 
 -- What a task leaves in app.effects, and how it ends.
@@ -133,7 +151,8 @@ INSERT INTO app.due VALUES
     ('ask', 'succeeded', 'after', 1), ('child', 'succeeded', 'after', 1), ('undo', 'failed', 'do', 1), ('undo', 'failed', 'undo', 1),
     ('fail', 'failed', 'first', 1), ('keep', 'succeeded', 'e1', 1), ('keep', 'succeeded', 'e2', 1), ('extend', 'succeeded', 'e1', 1),
     ('extend', 'succeeded', 'e2', 1), ('park', 'succeeded', 'e1', 1), ('parkcall', 'succeeded', NULL, 0), ('patience', 'cancelled', 'e1', 1), ('patience again', 'succeeded', 'after', 1),
-    ('thumb', 'succeeded', 'e1', 1), ('tick', 'succeeded', 'e1', 1);
+    ('thumb', 'succeeded', 'e1', 1), ('tick', 'succeeded', 'e1', 1), ('model', 'succeeded', 'after', 1), ('cli', 'succeeded', 'after', 1),
+    ('worker', 'succeeded', 'after', 1), ('agent', 'succeeded', 'act', 1), ('agent', 'succeeded', 'pay', 1), ('agent', 'succeeded', 'after', 1);
 
 -- The tasks of patience are cancelled and retried: the second one does the rest.
 CREATE VIEW app.tasks AS
@@ -144,12 +163,20 @@ CREATE VIEW app.tasks AS
 CREATE PROCEDURE app.drive(seconds float8, INOUT open integer) LANGUAGE plpgsql AS $$
 DECLARE
     deadline timestamptz := clock_timestamp() + make_interval(secs => seconds);
+    work record;
 BEGIN
     LOOP
         PERFORM goya.signal(t.id, 'go') FROM app.tasks t
         WHERE t.workflow = 'signal' AND t.finished_at IS NULL AND NOT EXISTS (SELECT FROM goya_private.signals s WHERE s.task_id = t.id);
         COMMIT;
-        PERFORM goya.approve(a.task_id, a.node) FROM goya.approvals a WHERE a.status = 'pending';
+        PERFORM goya.approve(a.task_id, a.node, item => a.item) FROM goya.approvals a WHERE a.status = 'pending';
+        COMMIT;
+        -- Claimed in one transaction, done in the next, by one process or another.
+        PERFORM goya.claim_work('q', 'somebody', 10);
+        COMMIT;
+        FOR work IN SELECT w.token FROM goya_private.work w WHERE w.worker = 'somebody' LOOP
+            PERFORM goya.complete_work(work.token, '"done"');
+        END LOOP;
         COMMIT;
         PERFORM goya.cancel(t.id) FROM app.tasks t WHERE t.workflow = 'patience' AND t.status = 'waiting';
         COMMIT;
@@ -187,11 +214,14 @@ CREATE FUNCTION app.wrong(keys integer) RETURNS SETOF text LANGUAGE sql AS $$
     UNION ALL SELECT format('artifacts: %s of %s', count(a.id), t.id) FROM app.tasks t LEFT JOIN goya.artifacts a ON a.task_id = t.id
         WHERE t.workflow = 'keep' GROUP BY t.id HAVING count(a.id) <> 1
     -- Money: what succeeded and has a price was captured once, and nothing else.
-    UNION ALL SELECT format('captures: %s is %s, not %s', coalesce(due.task_id, u.task_id), u.cost, due.cost)
-        FROM (SELECT r.task_id, sum(CASE WHEN t.workflow = 'extend' AND r.node = 'e1' THEN 7000000 WHEN r.node = 'get' THEN 3000000 ELSE 1000000 END) AS cost
+    UNION ALL SELECT format('captures: %s is %s, not %s; failed: %s', coalesce(due.task_id, u.task_id), u.cost, due.cost, (SELECT string_agg(concat_ws(' ', r.node, r.attempt, r.error), ', ')
+            FROM goya.node_runs r WHERE r.task_id = coalesce(due.task_id, u.task_id) AND r.status = 'failed'))
+        FROM (SELECT r.task_id, sum(CASE WHEN t.workflow = 'extend' AND r.node = 'e1' THEN 7000000 WHEN r.node = 'get' THEN 3000000
+                                           WHEN r.node = 'say' THEN 20 WHEN r.node = 'bot.model' THEN 35 ELSE 1000000 END) AS cost
               FROM goya.node_runs r JOIN app.tasks t ON t.id = r.task_id
               WHERE r.status IN ('succeeded', 'compensated') AND (t.workflow, r.node) IN (('chain', 'e1'), ('chain', 'e2'), ('chain', 'e3'), ('map', 'm.item'),
-                    ('call', 'get'), ('undo', 'do'), ('fail', 'first'), ('extend', 'e1'), ('extend', 'e2'), ('patience', 'e1'), ('patience again', 'after'), ('thumb', 'e1'))
+                    ('call', 'get'), ('undo', 'do'), ('fail', 'first'), ('extend', 'e1'), ('extend', 'e2'), ('patience', 'e1'), ('patience again', 'after'), ('thumb', 'e1'),
+                    ('model', 'say'), ('cli', 'run'), ('worker', 'out'), ('agent', 'bot.model'), ('agent', 'bot.act'), ('agent', 'bot.pay'))
               GROUP BY 1) due
         FULL JOIN (SELECT task_id, sum(cost) AS cost FROM goya.usage_records GROUP BY 1) u ON u.task_id = due.task_id WHERE u.cost IS DISTINCT FROM due.cost
     UNION ALL SELECT format('hold of %s is %s', h.task_id, h.status) FROM goya.holds h WHERE h.status <> 'settled'
@@ -208,6 +238,8 @@ CREATE FUNCTION app.wrong(keys integer) RETURNS SETOF text LANGUAGE sql AS $$
     LIMIT 12
 $$;
 SQL
+put_script($agents, 'talker', [ { calls => [ [ 'act', {} ] ] }, { calls => [ [ 'pay', {} ] ] }, { text => 'Done.' } ]);
+$node->sql("SELECT goya.create_model('words', '$models/echo/v1', price => 'tokens'), goya.create_model('talker', '$agents/talker/v1', capabilities => '{chat,tools}', price => 'tokens')", role => 'studio');
 create_workflow($node, $_, $definitions{$_}) foreach qw(chain), grep { $_ ne 'chain' } sort keys %definitions;
 $node->sql(<<'SQL', role => 'studio');
 SELECT goya.create_trigger('thumb', 'new', 'event', event => 'asset_new') \g /dev/null
@@ -317,7 +349,7 @@ sub fire
 	push @problems, 'the setting was not taken' if !set_points(join ', ', ($area->{before} // ()), map { "$_->[0]=$_->[1]\@$_->[2]" } @wanted);
 	$round++;
 	my $armed = time;
-	for (my $n = 1; @left; $n++)
+	for (my $n = 1; @left || $n == 1; $n++)
 	{
 		$started = $n;
 		# A process that the postmaster ends in the moment between a point's mark and its line has fired without a word: again, then.
