@@ -333,6 +333,7 @@ detach_engine(int code, Datum arg)
 	GoyaEngineSlot *slot = goya_my_engine;
 	bool		orderly = code == 0 || goya_black_box_told_to_end();
 
+	AbortOutOfAnyTransaction(); /* before the next one can look: what this one has claimed is locked until then */
 	LWLockAcquire(goya_shared->lock, LW_EXCLUSIVE);
 	slot->pid = 0;
 	slot->latch = NULL;

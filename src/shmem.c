@@ -355,6 +355,7 @@ detach_executor(int code, Datum arg)
 
 	if (slot == NULL)
 		return;
+	AbortOutOfAnyTransaction(); /* before anybody is woken for it: what it has claimed is locked until then */
 	LWLockAcquire(goya_shared->lock, LW_EXCLUSIVE);
 	slot->pid = 0;
 	slot->latch = NULL;

@@ -81,6 +81,8 @@ sub state_of { my ($id) = @_; return $node->sql("SELECT status FROM goya.tasks W
 
 sub paid { my ($id) = @_; return $node->sql("SELECT coalesce(sum(cost), 0), (SELECT status FROM goya.holds WHERE id = '$id') FROM goya.usage_records WHERE task_id = '$id'"); }
 
+sub ended_quietly { my ($id) = @_; return $node->sql("SELECT status FROM goya.wait_for_task('$id', '10 s')") eq 'succeeded'; }
+
 # The pid of the executor that runs a node of the task, within 10 s.
 sub runs
 {
@@ -144,6 +146,22 @@ sub part_fence
 	ended($node, $id, 'succeeded', 10, 'C5: terminated while it was stopped: another executor does its work');
 	is(left($id), 'after before g', 'C5: ... once');
 	is(paid($id), '2000000|settled', 'C5: ... and is paid once');
+
+	# Who is idle is told to take it when it can be taken: when the transaction of the dead is over, not before.
+	my @left;
+	for my $round (1 .. 20)
+	{
+		$gate = gate_closed();
+		$id = run_task($node, 'gate');
+		$pid = runs($id, 'g');
+		ended_quietly(run_task($node, 'plain')) or BAIL_OUT('nobody else works');
+		$node->sql("SELECT pg_terminate_backend($pid)");
+		push @left, $round if !defined until_true(sub { $node->sql("SELECT count(*) FROM goya_private.activity() WHERE task_id = '$id' AND pid <> $pid") }, 5);
+		$gate->close;
+		ended_quietly($id) or push @left, "$round for good";
+		last if @left;
+	}
+	is("@left", '', 'C5: terminated 20 times beside an idle executor: it goes on with the work at once');
 
 	# The answer of a call comes while the engine is stopped, and its task fails in another branch.
 	my ($engine) = worker_pid($node, 'engine');
