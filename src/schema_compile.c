@@ -356,6 +356,7 @@ compile_object(GoyaSchemaCompiler *cc, JsonbContainer *at)
 	if (place->node != NULL)
 		return place->node;
 	node = place->node = goya_schema_make_node(place);
+	cc->nodes = lappend(cc->nodes, node);
 	if (!compile_reference(cc, node, at, "$ref", &has_ref))
 		return NULL;
 	if (has_ref && node->resource->dialect == GOYA_DIALECT_7)
@@ -491,16 +492,18 @@ measure_chain(GoyaSchemaCompiler *cc, GoyaSchemaNode *node)
 	return node->chain;
 }
 
-/* Measure from every node, as a circle may start below properties or items. */
+/*
+ * Measure from every node, as a circle may start below properties or items; in
+ * order, so that the same schema always has the same error.
+ */
 static bool
 measure_chains(GoyaSchemaCompiler *cc)
 {
-	HASH_SEQ_STATUS seq;
-	GoyaSchemaPlace *place;
+	ListCell   *lc;
 
-	hash_seq_init(&seq, cc->places);
-	while ((place = hash_seq_search(&seq)) != NULL)
-		(void) measure_chain(cc, place->node);
+	foreach(lc, cc->nodes)
+		(void) measure_chain(cc, lfirst(lc));
+	list_free(cc->nodes);
 	return cc->error == NULL;
 }
 

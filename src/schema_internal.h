@@ -230,6 +230,7 @@ typedef struct GoyaSchemaCompiler
 {
 	MemoryContext scratch;		/* gone after compiling */
 	HTAB	   *places;			/* JsonbContainer * -> GoyaSchemaPlace */
+	List	   *nodes;			/* GoyaSchemaNode * of places, in the order in which they were compiled */
 	List	   *resources;		/* of GoyaSchemaResource * */
 	List	   *pending;		/* references still to be resolved */
 	JsonbContainer *documents;	/* "$documents" of the root, or NULL */
