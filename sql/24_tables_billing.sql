@@ -91,6 +91,7 @@ CREATE TABLE goya.usage_records (
     estimated   boolean NOT NULL DEFAULT false,
     hold_id     uuid,
     trace_id    text,
+    cost_tag    text COLLATE "C",                  -- the node's word for what it is spent on; null: it has none
     details     jsonb,                             -- provider, model, tokens …
     created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (tenant_id, task_id, node, item, attempt, line)     -- the idempotency reference of the capture

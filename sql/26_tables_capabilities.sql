@@ -107,7 +107,7 @@ CREATE TABLE goya.models (
     id          uuid PRIMARY KEY DEFAULT goya.new_id(),
     tenant_id   uuid NOT NULL,
     name        text NOT NULL CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,126}$'),
-    provider    text NOT NULL DEFAULT 'openai_compatible' CHECK (provider IN ('openai_compatible')),
+    provider    text NOT NULL DEFAULT 'openai_compatible' CHECK (provider ~ '^[a-z][a-z0-9_.-]{0,62}$'),   -- who serves it: a word that nodes may ask for
     endpoint    text NOT NULL CHECK (endpoint ~ '^https?://[^ ]+$'),     -- base address: …/v1
     remote_model text NOT NULL,                    -- what the provider calls it
     secret      text,                              -- name of the secret that holds its key; null: none is sent

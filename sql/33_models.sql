@@ -20,7 +20,8 @@ BEGIN
     problem := CASE
         WHEN m.name IS NULL OR m.name !~ '^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,126}$' THEN
             format('"%s" is not a name of up to 127 letters, digits, "_", ".", ":", "/" and "-".', m.name)
-        WHEN m.provider IS DISTINCT FROM 'openai_compatible' THEN format('provider "%s" is none of openai_compatible.', m.provider)
+        WHEN m.provider IS NULL OR m.provider !~ '^[a-z][a-z0-9_.-]{0,62}$' THEN
+            format('provider "%s" is not a word of up to 63 small letters, digits, "_", "." and "-".', m.provider)
         WHEN m.endpoint IS NULL OR m.endpoint !~ '^https?://[^ ]+$' THEN format('endpoint "%s" is no http:// or https:// address.', m.endpoint)
         WHEN coalesce(m.remote_model, '') = '' THEN 'remote_model is empty.'
         WHEN m.capabilities IS NULL OR NOT m.capabilities <@ known OR cardinality(m.capabilities) = 0 THEN
@@ -107,7 +108,8 @@ COMMENT ON FUNCTION goya.create_model(text, text, text, text, text[], jsonb, int
 endpoint: base address of an OpenAI-compatible service, as https://host/v1; remote_model: what the service calls it, the name unless said. secret: name of the
 secret that holds the key. capabilities: of chat, vision, image, video, embedding, tools, json_schema, stream. parameters: temperature and the like, for nodes that
 say nothing else. context_window in tokens. Limits per minute and max_concurrency: null for none. timeout of a call. price: name in goya.prices, of units token_in,
-token_out or request. fallback_models: asked in this order when this one cannot answer.
+token_out or request. fallback_models: asked in this order when this one cannot answer. provider: who serves it, a word of your own, as mistral; nodes with "provider"
+take models of that one only. How a service is called does not depend on it.
 Errors: 22023 bad argument or unknown fallback, 23505 the name is taken, 42501 no tenant or reader.
 Example: SELECT goya.create_model(''writer'', ''http://127.0.0.1:8080/v1'', ''llama-3'', capabilities => ''{chat,stream}'');';
 

@@ -10,7 +10,7 @@ CREATE TRIGGER node_kinds_bump BEFORE UPDATE ON goya.node_kinds FOR EACH ROW EXE
 -- Fields that every node has (src/plan_node.c).
 CREATE FUNCTION goya_private.common_fields() RETURNS text[]
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
-    RETURN '{key,kind,input,retry,timeout,join,compensate,price,artifact,writes,idempotent,label,description,position,tags,ui}'::text[];
+    RETURN '{key,kind,input,retry,timeout,join,compensate,price,cost_tag,artifact,writes,idempotent,label,description,position,tags,ui}'::text[];
 
 CREATE FUNCTION goya.create_node_kind(name text, function text, schema jsonb DEFAULT '{}', description text DEFAULT '') RETURNS uuid
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

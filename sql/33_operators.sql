@@ -145,7 +145,7 @@ $$;
 COMMENT ON FUNCTION goya.create_operator(text, text, jsonb, jsonb, jsonb, text, text, text, boolean, text, text, text[], text, jsonb) IS
 'Registers an operator with version 1, published and active unless status says draft or testing, and returns its id.
 mode: sql, http, ai_model, mcp, cli or worker; config is what a node of that kind has, without key and input: {"function": "schema.f"} for sql, {"url": …} for http
-and so on. It may set retry, timeout, price and artifact, which a node overrides. Schemas are JSON Schemas of input and output: a node whose input does not fit
+and so on. It may set retry, timeout, price, cost_tag and artifact, which a node overrides. Schemas are JSON Schemas of input and output: a node whose input does not fit
 fails with class VALIDATION, one whose output does not with TOOL_BUG. category: analysis, processing, generation, utility; kind: operator, skill; type and
 tags are your own words; origin: custom, builtin, template, mcp, import. idempotent: may be called again when the outcome of a call is unknown.
 dependencies: operators it needs, ["name", {"operator": "name", "version": 2}].

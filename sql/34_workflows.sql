@@ -52,16 +52,26 @@ CREATE FUNCTION goya_private.complete_model_node(tenant_id uuid, node jsonb) RET
 #variable_conflict use_column
 DECLARE
     m       goya.models;
+    other   text;
     profile jsonb;
     done    jsonb := complete_model_node.node;
 BEGIN
     IF done ->> 'kind' IS DISTINCT FROM 'ai_model' THEN
         RETURN done;
     END IF;
+    -- One of another provider is not taken, as when it is called (goya_private.model_targets); what a template will ask for is not known.
     SELECT x.* INTO m FROM goya.models x
     WHERE x.name = done ->> 'model' AND (x.tenant_id = complete_model_node.tenant_id OR x.visibility = 'public')
+      AND (done ->> 'provider' IS NULL OR done ->> 'provider' LIKE '%{{%' OR x.provider = done ->> 'provider')
     ORDER BY x.tenant_id = complete_model_node.tenant_id DESC, x.id LIMIT 1;
     IF NOT FOUND THEN
+        SELECT string_agg(DISTINCT format('"%s"', x.provider), ', ') INTO other FROM goya.models x
+        WHERE x.name = done ->> 'model' AND (x.tenant_id = complete_model_node.tenant_id OR x.visibility = 'public');
+        IF other IS NOT NULL THEN
+            RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = format('no model "%s" of provider "%s"', done ->> 'model', done ->> 'provider'),
+                DETAIL = format('Node "%s" asks for it; the model of that name is of provider %s.', done ->> 'key', other),
+                HINT = 'SELECT name, provider FROM goya.models lists them.';
+        END IF;
         RETURN done;                               -- a template, or a model that is still to come
     END IF;
     IF m.price IS NOT NULL AND NOT done ? 'price' THEN

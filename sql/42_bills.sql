@@ -4,11 +4,21 @@
 
 CREATE VIEW goya.bill_details WITH (security_invoker = true) AS
     SELECT u.task_id, w.name AS workflow, u.node, u.item, u.attempt, u.price_name AS price, u.unit, u.quantity, u.cost, u.currency, u.estimated,
-           u.trace_id, u.created_at, u.tenant_id
+           u.cost_tag, u.trace_id, u.created_at, u.tenant_id
     FROM goya.usage_records u LEFT JOIN goya.tasks t ON t.id = u.task_id LEFT JOIN goya.workflows w ON w.id = t.workflow_id;
 COMMENT ON VIEW goya.bill_details IS
 'What each node run used and cost, a line per unit; cost is nano-units of currency.
 Example: SELECT workflow, node, sum(cost) FROM goya.bill_details GROUP BY 1, 2;';
+
+CREATE VIEW goya.bill_summary WITH (security_invoker = true) AS
+    SELECT (u.created_at AT TIME ZONE 'UTC')::date AS day, w.name AS workflow, u.cost_tag, count(*) FILTER (WHERE u.line = 1) AS node_runs,
+           sum(u.cost)::bigint AS cost, coalesce(sum(u.cost) FILTER (WHERE u.estimated), 0)::bigint AS estimated_cost, u.currency, u.tenant_id
+    FROM goya.usage_records u LEFT JOIN goya.tasks t ON t.id = u.task_id LEFT JOIN goya.workflows w ON w.id = t.workflow_id
+    GROUP BY 1, w.id, w.name, u.cost_tag, u.currency, u.tenant_id;
+COMMENT ON VIEW goya.bill_summary IS
+'What was used, summed by day (UTC), workflow and cost_tag of the nodes: cost and the part of it that was estimated, in nano-units of currency.
+cost_tag is null where nodes have none; node_runs are priced runs, failed ones that used something included.
+Example: SELECT cost_tag, sum(cost) FROM goya.bill_summary WHERE day >= date_trunc(''month'', now()) GROUP BY 1;';
 
 CREATE VIEW goya.wallet_summary WITH (security_invoker = true) AS
     SELECT w.id AS wallet_id, t.name AS tenant, w.currency, w.balance, w.frozen, e.topped_up, e.granted, e.captured, e.refunded, h.open_holds,

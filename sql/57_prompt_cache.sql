@@ -180,14 +180,15 @@ CREATE FUNCTION goya_private.model_targets(tenant_id uuid, config jsonb, operati
 #variable_conflict use_column
 DECLARE
     wanted  text := config ->> 'model';
+    served_by text := config ->> 'provider';       -- null: whoever serves it
     main    goya.models;
     names   text[];
     targets jsonb;
 BEGIN
     SELECT x.* INTO main FROM goya.models x
-    WHERE x.name = wanted AND (x.tenant_id = model_targets.tenant_id OR x.visibility = 'public') ORDER BY x.tenant_id = model_targets.tenant_id DESC, x.id LIMIT 1;
+    WHERE x.name = wanted AND (x.tenant_id = model_targets.tenant_id OR x.visibility = 'public') AND (served_by IS NULL OR x.provider = served_by) ORDER BY x.tenant_id = model_targets.tenant_id DESC, x.id LIMIT 1;
     IF NOT FOUND THEN
-        PERFORM goya_private.refuse_call(format('There is no model "%s".', wanted), 'goya.create_model registers one.');
+        PERFORM goya_private.refuse_call(format('There is no model "%s"%s.', wanted, ' of provider "' || served_by || '"'), 'goya.create_model registers one.');
     ELSIF NOT operation = ANY (main.capabilities) THEN
         PERFORM goya_private.refuse_call(format('Model "%s" can do %s.', wanted, array_to_string(main.capabilities, ', ')), format('Operation "%s" needs a model that can.', operation));
     END IF;
@@ -200,9 +201,9 @@ BEGIN
     INTO targets
     FROM (SELECT DISTINCT ON (n.place) m.*, n.place FROM unnest(names[:9]) WITH ORDINALITY n(name, place)
           JOIN goya.models m ON m.name = n.name AND (m.tenant_id = model_targets.tenant_id OR m.visibility = 'public')
-          WHERE m.status <> 'disabled' AND operation = ANY (m.capabilities) ORDER BY n.place, m.tenant_id = model_targets.tenant_id DESC, m.id) t;
+          WHERE m.status <> 'disabled' AND (served_by IS NULL OR m.provider = served_by) AND operation = ANY (m.capabilities) ORDER BY n.place, m.tenant_id = model_targets.tenant_id DESC, m.id) t;
     IF targets IS NULL THEN
-        PERFORM goya_private.refuse_call(format('Model "%s" is disabled, and so is what it falls back to.', wanted), 'goya.set_model_status(name, ''active'') enables it.');
+        PERFORM goya_private.refuse_call(format('Model "%s" is disabled, and so is what it falls back to%s.', wanted, ' of provider "' || served_by || '"'), 'goya.set_model_status(name, ''active'') enables it.');
     END IF;
     RETURN targets;
 END;

@@ -63,7 +63,7 @@ DO $$
 DECLARE
     -- Views are listed so that a new one is looked at: it must run as its reader.
     views constant text[] := ARRAY[
-        'activity', 'asset_tags', 'bill_details', 'stuck_tasks', 'task_events', 'task_summary', 'wallet_summary', 'workflow_statistics',
+        'activity', 'asset_tags', 'bill_details', 'bill_summary', 'stuck_tasks', 'task_events', 'task_summary', 'wallet_summary', 'workflow_statistics',
         'model_prices', 'operator_moves'];
     -- Who may call what. Functions that change something are nobody's before they are in "user" or "admin".
     readers constant text[] := ARRAY[

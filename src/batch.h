@@ -447,7 +447,6 @@ extern bool goya_worker_timer(GoyaBatch *b, const GoyaWork *w, TimestampTz start
 /* errors.c */
 extern Jsonb *goya_error_make(const char *sqlstate, int error_class, const char *message, const char *detail, const char *hint);
 extern Jsonb *goya_error_from_data(ErrorData *e, int *error_class);
-extern int	goya_error_class_of(int sqlerrcode);
 extern bool goya_error_is_contention(const ErrorData *e);	/* others were in the way: the same may go well a moment later */
 extern void goya_outcome_error(GoyaOutcome *o, ErrorData *e);
 

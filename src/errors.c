@@ -14,8 +14,8 @@
 /*
  * Which class an sqlstate belongs to.  Classes steer retries: VALIDATION and POLICY_DENY are not retried unless a node asks for it.
  */
-int
-goya_error_class_of(int sqlerrcode)
+static int
+class_of(int sqlerrcode)
 {
 	if (sqlerrcode == GOYA_ERR_NO_MONEY || sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE)
 		return GOYA_ERR_POLICY_DENY;
@@ -81,7 +81,7 @@ goya_error_make(const char *sqlstate, int error_class, const char *message, cons
 Jsonb *
 goya_error_from_data(ErrorData *e, int *error_class)
 {
-	*error_class = goya_error_class_of(e->sqlerrcode);
+	*error_class = class_of(e->sqlerrcode);
 	return goya_error_make(unpack_sql_state(e->sqlerrcode), *error_class, e->message, e->detail, e->hint);
 }
 

@@ -1,12 +1,13 @@
 /*-------------------------------------------------------------------------
  * exchange.c
- *		What all exchanges have in common: their memory, their deadline, and that nothing they throw ends the engine's turn.
+ *		What all exchanges have in common: their memory, their deadline, that nothing they throw ends the engine's turn, and answers kept as assets.
  *
  * A node's timeout is the whole exchange's; each request gets what is left of it.
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 
 #include "egress.h"
@@ -14,6 +15,7 @@
 #include "guc.h"
 #include "json_util.h"
 #include "node_cli.h"
+#include "store.h"
 
 static const GoyaExchangeType *const types[] = {
 	[GOYA_NODE_AI_MODEL] = &goya_model_exchange,
@@ -145,4 +147,57 @@ goya_exchange_judge(GoyaExchange *x, GoyaHttpResult *last, GoyaBatch *b, const G
 	}
 	goya_scope_init(&scope, b, w->task, w->node, w->item);
 	x->type->judge(x, last, b, w, &scope, o);
+}
+
+/* ----- what is kept of an answer ----- */
+
+static const char *
+media_type_of(const char *type)
+{
+	static const char *const kinds[] = {"video", "image", "audio", "text"};
+
+	for (size_t i = 0; i < lengthof(kinds); i++)
+		if (strncmp(type, kinds[i], strlen(kinds[i])) == 0 && type[strlen(kinds[i])] == '/')
+			return kinds[i];
+	return strcmp(type, "application/pdf") == 0 ? "document" : "data";
+}
+
+/*
+ * Bytes that came, as an asset of the task: as if the node's SQL had inserted it, with the task's tenant, role and depth, and what waits for new
+ * assets is told.  In the transaction that records the outcome.  What the node's output says of it: {"asset_id", "size", "sha256", "media_type"}.
+ */
+Jsonb *
+goya_exchange_keep_bytes(const GoyaWork *w, const char *bytes, size_t len, const char *type)
+{
+	const GoyaTask *task = w->task;
+	GoyaStoreScope scope;
+	GoyaJsonObject o;
+	Datum		args[11];
+	char		nulls[12] = "           ";
+	pg_uuid_t	id;
+	char	   *sha256;
+
+	goya_uuid_new(&id);
+	args[0] = UUIDPGetDatum(&id);
+	args[1] = UUIDPGetDatum(&task->tenant);
+	args[2] = CStringGetTextDatum(task->plan->nodes[w->node].key);
+	args[3] = CStringGetTextDatum(media_type_of(type));
+	args[4] = CStringGetTextDatum(type);
+	args[5] = PointerGetDatum(cstring_to_text_with_len(bytes, len));
+	args[6] = CStringGetTextDatum(task->run_as);
+	args[7] = task->created_by ? CStringGetTextDatum(task->created_by) : (Datum) 0;
+	nulls[7] = task->created_by ? ' ' : 'n';
+	args[8] = UUIDPGetDatum(&task->id);
+	args[9] = Int32GetDatum(w->item);
+	args[10] = Int32GetDatum(task->depth);
+	goya_store_enter(&scope);
+	goya_store_run(GOYA_STMT_SPILL_ASSET, args, nulls);
+	sha256 = goya_result_text(0, 1, scope.caller);
+	goya_store_leave(&scope);
+	goya_json_object_start(&o);
+	goya_json_add_text(&o, "asset_id", goya_uuid_text(&id));
+	goya_json_add_int(&o, "size", len);
+	goya_json_add_text(&o, "sha256", sha256);
+	goya_json_add_text(&o, "media_type", type);
+	return goya_json_object_finish(&o);
 }

@@ -67,6 +67,11 @@ extern void goya_call_fail_transfer(GoyaOutcome *o, const GoyaNode *n, GoyaHttpR
 extern void goya_call_fail_response(GoyaOutcome *o, GoyaHttpResult *res);
 extern int	goya_call_timeout_ms(const GoyaNode *n);
 
+#define GOYA_ASSET_BYTES 1048576	/* that an asset may hold inline */
+
+/* For judge: bytes become an asset of the task, and what the output says of it. */
+extern Jsonb *goya_exchange_keep_bytes(const GoyaWork *w, const char *bytes, size_t len, const char *type);
+
 /* exchange.c: for calls.c. */
 extern GoyaExchange *goya_exchange_start(GoyaBatch *b, const GoyaWork *w, GoyaNodeScope *scope, const GoyaExchangeType *type);
 extern GoyaStep goya_exchange_answered(GoyaExchange *x, GoyaHttpResult *answer);

@@ -11,6 +11,7 @@
 #include "mb/pg_wchar.h"
 #include "utils/fmgrprotos.h"
 
+#include "event_stream.h"
 #include "exchange_http.h"
 #include "try_input.h"
 
@@ -137,54 +138,27 @@ value_of(const char *text, int len)
 	return goya_json_from_text_len(text, len);
 }
 
-typedef struct Event
+typedef struct Events
 {
-	StringInfoData data;
-	char	   *name;
-	char	   *id;
-	bool		any;
-} Event;
+	List	   *values;			/* Jsonb* */
+	char	   *last_id;		/* an event has the id that was told last */
+} Events;
 
 static void
-end_event(List **events, Event *e)
+on_event(void *arg, const GoyaEvent *event)
 {
+	Events	   *e = arg;
 	GoyaJsonObject o;
 
-	if (e->any)
-	{
-		goya_json_object_start(&o);
-		goya_json_add_text(&o, "event", e->name ? e->name : "message");
-		goya_json_add(&o, "data", value_of(e->data.data, e->data.len));
-		goya_json_add_text(&o, "id", e->id);
-		*events = lappend(*events, goya_json_object_finish(&o));
-	}
-	resetStringInfo(&e->data);
-	e->name = NULL;
-	e->any = false;
-}
-
-/* One line of an event stream: "field: value". */
-static void
-add_line(Event *e, const char *line, int len)
-{
-	const char *colon = memchr(line, ':', len);
-	int			name = colon ? colon - line : len;
-	const char *value = line + Min(name + 1, len);
-
-	if (value < line + len && *value == ' ')
-		value++;
-	len -= value - line;
-	if (name == 4 && strncmp(line, "data", 4) == 0)
-	{
-		if (e->any)
-			appendStringInfoChar(&e->data, '\n');
-		appendBinaryStringInfo(&e->data, value, len);
-		e->any = true;
-	}
-	else if (name == 5 && strncmp(line, "event", 5) == 0)
-		e->name = pnstrdup(value, len);
-	else if (name == 2 && strncmp(line, "id", 2) == 0)
-		e->id = pnstrdup(value, len);
+	if (event->id != NULL)
+		e->last_id = pnstrdup(event->id, event->id_len);
+	if (!event->has_data)
+		return;
+	goya_json_object_start(&o);
+	goya_json_add_text(&o, "event", event->name ? event->name : "message");
+	goya_json_add(&o, "data", value_of(event->data, event->data_len));
+	goya_json_add_text(&o, "id", e->last_id);
+	e->values = lappend(e->values, goya_json_object_finish(&o));
 }
 
 static Jsonb *
@@ -203,8 +177,8 @@ Jsonb *
 goya_http_stream_value(HttpExchange *h, const GoyaHttpResult *res)
 {
 	HttpStreaming kind = h->streaming;
-	List	   *values = NIL;
-	Event		event = {0};
+	Events		found = {NIL, NULL};
+	GoyaEventStream stream;
 	const char *end = res->body + res->body_len;
 
 	if (kind == STREAM_BY_TYPE)
@@ -213,7 +187,7 @@ goya_http_stream_value(HttpExchange *h, const GoyaHttpResult *res)
 								  pg_strncasecmp(res->content_type, "application/jsonl", 17) == 0) ? STREAM_NDJSON : STREAM_TEXT;
 	if (kind == STREAM_TEXT || !goya_node_http_is_text(res))
 		return NULL;
-	initStringInfo(&event.data);
+	goya_event_stream_init(&stream);
 	for (const char *line = res->body, *next; line < end; line = next)
 	{
 		const char *stop = memchr(line, '\n', end - line);
@@ -223,13 +197,11 @@ goya_http_stream_value(HttpExchange *h, const GoyaHttpResult *res)
 		if (len > 0 && line[len - 1] == '\r')
 			len--;
 		if (kind == STREAM_NDJSON && len > 0)
-			values = lappend(values, value_of(line, len));
-		else if (kind == STREAM_SSE && len == 0)
-			end_event(&values, &event);
+			found.values = lappend(found.values, value_of(line, len));
 		else if (kind == STREAM_SSE)
-			add_line(&event, line, len);
+			goya_event_stream_line(&stream, line, len, on_event, &found);
 	}
 	if (kind == STREAM_SSE)
-		end_event(&values, &event);
-	return as_array(values);
+		goya_event_stream_line(&stream, "", 0, on_event, &found);	/* the last one, if no empty line ended it */
+	return as_array(found.values);
 }

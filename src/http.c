@@ -173,12 +173,6 @@ goya_http_cancel(GoyaHttp *h, uint64 id)
 }
 
 int
-goya_http_in_flight(GoyaHttp *h)
-{
-	return h->in_flight;
-}
-
-int
 goya_http_capacity(GoyaHttp *h)
 {
 	return h->socket_limit - h->max_kept;
@@ -379,10 +373,4 @@ goya_http_create(GoyaWait *w)
 				 errmsg("could not initialize libcurl and its thread")));
 	goya_wait_watch(w, h->main_bell, EPOLLIN, bell_rang, h);
 	return h;
-}
-
-void
-goya_http_destroy(GoyaHttp *h)
-{
-	MemoryContextDelete(h->cxt);
 }

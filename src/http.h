@@ -98,9 +98,6 @@ extern void goya_http_start(GoyaHttp *h, const GoyaHttpRequest *req);
  */
 extern void goya_http_cancel(GoyaHttp *h, uint64 id);
 
-/* Transfers started whose results goya_http_drive has not got. */
-extern int	goya_http_in_flight(GoyaHttp *h);
-
 /*
  * Transfers that can be in flight at once before sockets run out and further
  * ones end with GOYA_HTTP_CONNECT_FAILED.
@@ -122,9 +119,6 @@ extern GoyaHttpResult *goya_http_take(GoyaHttp *h);
  * result, in order.  When it throws the piece is still there.
  */
 extern bool goya_http_take_piece(GoyaHttp *h, uint64 *id, char **data, size_t *len);
-
-/* Ends all transfers without results.  The context's deletion does the same. */
-extern void goya_http_destroy(GoyaHttp *h);
 
 /*
  * http_text.c: what may stand in a request and how to read a response.  None

@@ -5,8 +5,6 @@
  */
 #include "postgres.h"
 
-#include <math.h>
-
 #include "json_util.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
@@ -445,18 +443,6 @@ goya_json_from_int(int64 i)
 
 	v.type = jbvNumeric;
 	v.val.numeric = int64_to_numeric(i);
-	return goya_json_from_view(&v);
-}
-
-Jsonb *
-goya_json_from_double(double d)
-{
-	JsonbValue	v;
-
-	if (isnan(d) || isinf(d))
-		return goya_json_null();
-	v.type = jbvNumeric;
-	v.val.numeric = DatumGetNumeric(DirectFunctionCall1(float8_numeric, Float8GetDatum(d)));
 	return goya_json_from_view(&v);
 }
 

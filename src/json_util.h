@@ -50,7 +50,6 @@ extern Jsonb *goya_json_null(void);
 extern Jsonb *goya_json_from_text(const char *s);	/* a string value; NULL gives null */
 extern Jsonb *goya_json_from_text_len(const char *s, int len);
 extern Jsonb *goya_json_from_int(int64 i);
-extern Jsonb *goya_json_from_double(double d);	/* NaN and infinities give null */
 extern Jsonb *goya_json_from_bool(bool b);
 extern Jsonb *goya_json_parse(const char *json, int len);	/* ereports: bad encoding, NUL byte, bad JSON */
 extern Jsonb *goya_json_copy(const Jsonb *j);

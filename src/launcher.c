@@ -167,14 +167,8 @@ start_engine(GoyaEngineSlot *slot, Oid owner)
 	slot->state = GOYA_ENGINE_WANTED;
 	slot->not_before = TimestampTzPlusMilliseconds(now, 1000);
 	LWLockRelease(goya_shared->lock);
-	if (TimestampDifferenceExceeds(last_warning, now, 60000))
-	{
-		last_warning = now;
-		ereport(WARNING,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("no background worker slot for a goya engine"),
-				 errhint("Raise max_worker_processes. goya tries again every second.")));
-	}
+	goya_worker_warn_limit(&last_warning, "no background worker slot for a goya engine",
+						   "Raise max_worker_processes. goya tries again every second.");
 }
 
 /* A STARTING engine whose process is gone, or that has not shown up in ten seconds, failed to fork or to connect, or was terminated then. */
@@ -203,25 +197,11 @@ check_slot(GoyaEngineSlot *slot)
 	LWLockRelease(goya_shared->lock);
 }
 
-static void
-warn_of_databases(void)
-{
-	static TimestampTz last_warning = 0;
-	TimestampTz now = GetCurrentTimestamp();
-
-	if (!TimestampDifferenceExceeds(last_warning, now, 60000))
-		return;
-	last_warning = now;
-	ereport(WARNING,
-			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-			 errmsg("more databases with goya than goya.max_databases allows"),
-			 errhint("Raise goya.max_databases and restart the server.")));
-}
-
 /* One look at what should run.  Returns the time to sleep. */
 static long
 look(void)
 {
+	static TimestampTz last_warning = 0;
 	Oid			owner;
 	List	   *databases = databases_with_goya(&owner);
 	ListCell   *lc;
@@ -233,7 +213,8 @@ look(void)
 
 		if (slot == NULL)
 		{
-			warn_of_databases();
+			goya_worker_warn_limit(&last_warning, "more databases with goya than goya.max_databases allows",
+								   "Raise goya.max_databases and restart the server.");
 			continue;
 		}
 		check_slot(slot);

@@ -21,7 +21,7 @@
  *	 is wanted, so there is no half-listening state to reason about.
  *
  * - Losing the connection is logged once and so is its return; failures in
- *	 between are only in goya_listen_error.
+ *	 between are not.
  *
  * listen_connect.c has the connection string's rules.
  *
@@ -561,17 +561,4 @@ bool
 goya_listen_connected(GoyaListen *l)
 {
 	return l->connected;
-}
-
-const char *
-goya_listen_error(GoyaListen *l)
-{
-	return l->error[0] ? l->error : NULL;
-}
-
-void
-goya_listen_destroy(GoyaListen *l)
-{
-	disconnect(l);
-	MemoryContextDelete(l->cxt);
 }

@@ -54,11 +54,6 @@ extern long goya_listen_tick(GoyaListen *l);
 /* Connected and listening on what was wanted when it connected? */
 extern bool goya_listen_connected(GoyaListen *l);
 
-/* Why not, or NULL.  Valid until the next call. */
-extern const char *goya_listen_error(GoyaListen *l);
-
-extern void goya_listen_destroy(GoyaListen *l);
-
 /* listen_connect.c, for listen.c only */
 struct pg_conn;
 extern struct pg_conn *goya_listen_start_connection(const char *conninfo, const char **reason);

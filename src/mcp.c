@@ -398,7 +398,7 @@ after_nothing(GoyaMcpCall *c, GoyaHttpResult *answer)
 	{
 		c->n_resumed++;
 		c->total_resumed++;
-		c->x->pause_ms = c->stream.retry_ms >= 0 ? c->stream.retry_ms : RESUME_PAUSE_MS;
+		c->x->pause_ms = c->stream.events.retry_ms >= 0 ? c->stream.events.retry_ms : RESUME_PAUSE_MS;
 		goya_mcp_resume(c);
 		return GOYA_STEP_SEND;
 	}

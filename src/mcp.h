@@ -14,6 +14,7 @@
 
 #include "lib/stringinfo.h"
 
+#include "event_stream.h"
 #include "exchange.h"
 
 #define GOYA_MCP_MODERN_VERSION		"2026-07-28"
@@ -26,12 +27,8 @@ typedef struct GoyaMcpStream
 {
 	bool		begun;
 	bool		is_json;		/* it is no stream of events but one document: nothing is read */
-	bool		after_cr;
-	StringInfoData line;
-	StringInfoData data;		/* of the event being read */
-	char	   *id;				/* of the event being read; NULL: none yet */
+	GoyaEventStream events;
 	char	   *last_id;		/* of the last whole event that had one */
-	long		retry_ms;		/* -1: not said */
 	int			n_events;
 } GoyaMcpStream;
 

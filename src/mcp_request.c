@@ -263,7 +263,7 @@ goya_mcp_ask(GoyaMcpCall *c, const char *method, Jsonb *params)
 	c->n_resumed = 0;
 	goya_mcp_stream_restart(&c->stream);
 	c->stream.last_id = NULL;
-	c->stream.retry_ms = -1;
+	c->stream.events.retry_ms = -1;
 	post(c, &c->x->request, method, message(method, goya_json_from_int((int64) c->id), add_meta(c, method, params)));
 	if (strcmp(method, "tools/call") == 0)
 	{

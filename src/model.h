@@ -24,6 +24,7 @@
 #include "utils/uuid.h"
 
 #include "batch.h"
+#include "event_stream.h"
 #include "exchange.h"
 #include "schema.h"
 #include "secret.h"
@@ -102,12 +103,10 @@ typedef struct GoyaModelAnswer
 	bool		ended;			/* [DONE], or a finish reason was seen */
 } GoyaModelAnswer;
 
-/* Lines of server-sent events. */
+/* An answer that comes as server-sent events. */
 typedef struct GoyaModelEvents
 {
-	StringInfoData line;		/* not whole yet */
-	StringInfoData data;		/* of the event that is not whole yet */
-	bool		after_cr;
+	GoyaEventStream stream;
 	bool		not_events;		/* it is something else: a plain answer */
 	bool		begun;
 } GoyaModelEvents;
@@ -133,6 +132,7 @@ typedef struct GoyaModelCall
 	GoyaSchema *schema;
 	int64		prompt_bytes;
 	bool		stream;
+	bool		spill;			/* images become assets */
 	bool		sealed;			/* the tenant wants prompts and completions encrypted at rest */
 	bool		repairing;
 	bool		cut;			/* the last answer ended early */
@@ -170,12 +170,12 @@ extern GoyaModelAnswer *goya_model_answer_create(void);
 extern void goya_model_answer_read(GoyaModelAnswer *a, GoyaModelOperation operation, const char *body, size_t len);
 extern void goya_model_answer_delta(GoyaModelAnswer *a, Jsonb *event, GoyaStream *out);
 extern Jsonb *goya_model_answer_tools(const GoyaModelAnswer *a);
+extern Jsonb *goya_model_spill(const GoyaWork *w, Jsonb *output);	/* images become assets; in the recording transaction */
 extern Jsonb *goya_model_parse(const char *text, size_t len, char **error);	/* JSON that may be wrong */
 
 /* model_stream.c */
 extern void goya_model_events_reset(GoyaModelEvents *e);
-typedef void (*GoyaModelOnEvent) (const char *data, int len, void *arg);
-extern void goya_model_events_read(GoyaModelEvents *e, const char *data, size_t len, GoyaModelOnEvent on_event, void *arg);
+extern void goya_model_events_read(GoyaModelEvents *e, const char *data, size_t len, GoyaEventFn on_event, void *arg);
 
 /* model_usage.c */
 extern void goya_model_usage_read(GoyaModelUsage *u, Jsonb *doc);

@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "common/base64.h"
 #include "mb/pg_wchar.h"
 #include "utils/fmgrprotos.h"
 
@@ -241,6 +242,34 @@ read_images(GoyaModelAnswer *a, Jsonb *data)
 		a->problem = "it has no images";
 	else
 		a->images = goya_json_array(n, images);
+}
+
+/* An image that is no base64, or larger than an asset may be, stays as it came: it is paid for. */
+static Jsonb *
+spill_image(const GoyaWork *w, Jsonb *image)
+{
+	char	   *base64 = goya_json_get_text(image, "base64");
+	int			room = base64 ? pg_b64_dec_len(strlen(base64)) : 0;
+	char	   *bytes = palloc(room + 1);
+	int			len = base64 ? pg_b64_decode(base64, strlen(base64), bytes, room) : -1;
+	Jsonb	   *asset;
+
+	if (len <= 0 || len > GOYA_ASSET_BYTES)
+		return image;
+	asset = goya_exchange_keep_bytes(w, bytes, len, media_type(base64));
+	return goya_json_set(asset, "revised_prompt", goya_json_get(image, "revised_prompt"));
+}
+
+Jsonb *
+goya_model_spill(const GoyaWork *w, Jsonb *output)
+{
+	Jsonb	   *images = goya_json_get(output, "images");
+	int			n = images ? goya_json_array_length(images) : 0;
+	Jsonb	  **kept = palloc(sizeof(Jsonb *) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+		kept[i] = spill_image(w, goya_json_array_get(images, i));
+	return n > 0 ? goya_json_set(output, "images", goya_json_array(n, kept)) : output;
 }
 
 /* ----- whole answers, and pieces ----- */

@@ -159,6 +159,7 @@ goya_model_prepare(GoyaExchange *x, GoyaBatch *b, const GoyaWork *w, Jsonb *conf
 	call->used.input = call->used.output = -1;
 	initStringInfo(&call->held);
 	call->sealed = goya_json_get_bool(known, "sealed", false);
+	call->spill = goya_json_get_bool(config, "spill", false);
 	call->cached = goya_json_get(known, "cached");
 	if (call->cached != NULL)
 		return call;

@@ -103,6 +103,7 @@ typedef struct GoyaUse
 	const char *name;			/* of the price */
 	Jsonb	   *quantity;		/* NULL: one */
 	bool		estimated;		/* it is a guess, in part */
+	const char *cost_tag;		/* NULL: none */
 	int64		cost;			/* out */
 } GoyaUse;
 

@@ -135,8 +135,6 @@ goya_node_start_call(GoyaBatch *b, const GoyaWork *w)
 
 	goya_scope_init(&scope, b, w->task, w->node, w->item);
 	scope.params = goya_scope_input(&scope, w->node);
-	if (type == NULL && n->config != NULL)
-		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("goya cannot make calls of node \"%s\"", n->key)));
 	if (type == NULL)
 	{
 		make_request(&call->request, w, &scope);

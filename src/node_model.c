@@ -44,7 +44,7 @@ start(GoyaExchange *x, GoyaBatch *b, const GoyaWork *w, GoyaNodeScope *scope, Js
 /* ----- an answer that comes in pieces ----- */
 
 static void
-on_event(const char *data, int len, void *arg)
+on_event(void *arg, const GoyaEvent *e)
 {
 	GoyaModelCall *call = arg;
 	GoyaModelAnswer *a = call->answer;
@@ -53,16 +53,16 @@ on_event(const char *data, int len, void *arg)
 	char	   *error;
 	Jsonb	   *event;
 
-	if (len == 6 && memcmp(data, "[DONE]", 6) == 0)
+	if (e->data_len == 6 && memcmp(e->data, "[DONE]", 6) == 0)
 	{
 		a->ended = true;
 		return;
 	}
-	if (a->problem != NULL)
+	if (!e->has_data || a->problem != NULL)
 		return;
 	piece = AllocSetContextCreate(a->cxt, "goya model event", ALLOCSET_SMALL_SIZES);
 	old = MemoryContextSwitchTo(piece);
-	event = goya_model_parse(data, len, &error);
+	event = goya_model_parse(e->data, e->data_len, &error);
 	if (event != NULL)
 		goya_model_answer_delta(a, event, call->out);
 	else
@@ -405,6 +405,8 @@ judge(GoyaExchange *x, GoyaHttpResult *last, GoyaBatch *b, const GoyaWork *w, Go
 	if (call->cached != NULL)
 	{
 		judge_kept(call, o);
+		if (call->spill)
+			o->output = goya_model_spill(w, o->output);
 		return;
 	}
 	if (call->failure.error == NULL && last->outcome == GOYA_HTTP_CANCELLED)
@@ -420,6 +422,8 @@ judge(GoyaExchange *x, GoyaHttpResult *last, GoyaBatch *b, const GoyaWork *w, Go
 		o->output = output_of(call);
 		if (call->cache_key != NULL)
 			goya_model_keep_answer(call, &w->task->tenant, o->output);
+		if (call->spill)
+			o->output = goya_model_spill(w, o->output);		/* what is kept has the bytes: another task gets an asset of its own */
 	}
 	if (call->n_answered > 0)
 	{

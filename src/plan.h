@@ -132,6 +132,7 @@ typedef struct GoyaNode
 	char	   *price_name;
 	GoyaTemplate *price_quantity;	/* NULL: 1; otherwise a number, or an object unit -> number; roots incl. output */
 	int64		price_estimate; /* units assumed when quoting; default 1 */
+	char	   *cost_tag;		/* of its usage: its own, or its owner's; NULL: none */
 
 	GoyaArtifactSpec *artifacts;
 	int			n_artifacts;

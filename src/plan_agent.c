@@ -27,21 +27,22 @@
 
 const char *const goya_plan_agent_fields[] = {
 	"model", "system", "prompt", "messages", "tools", "parameters", "response_schema", "tool_choice", "fallback", "cache", "stream", "budget",
-	"on_budget", "on_error", "approval_timeout", "max_result", "verify", NULL
+	"on_budget", "on_error", "approval_timeout", "max_result", "verify", "provider", NULL
 };
 /* Of the agent's fields and those of every node: what its model's calls have too. */
 static const char *const model_fields[] = {
-	"model", "parameters", "response_schema", "tool_choice", "fallback", "cache", "stream", "retry", "timeout", "price", "idempotent", NULL
+	"model", "provider", "parameters", "response_schema", "tool_choice", "fallback", "cache", "stream", "retry", "timeout", "price",
+	"idempotent", NULL
 };
 static const char *const opening_fields[] = {"system", "prompt", "messages", "budget", NULL};
 static const char *const budget_fields[] = {"steps", "tokens", "cost", "time", NULL};
 static const char *const tool_fields[] = {
-	"operator", "version", "name", "description", "input_schema", "node", "input", "retry", "timeout", "price", "idempotent", NULL
+	"operator", "version", "name", "description", "input_schema", "node", "input", "retry", "timeout", "price", "cost_tag", "idempotent", NULL
 };
 /* A tool with a node in its place: the node says the rest. */
 static const char *const inline_fields[] = {"name", "description", "input_schema", "node", NULL};
 /* Of a tool's: those of the operator's node that stands for it. */
-static const char *const operator_fields[] = {"operator", "version", "input", "retry", "timeout", "price", "idempotent", NULL};
+static const char *const operator_fields[] = {"operator", "version", "input", "retry", "timeout", "price", "cost_tag", "idempotent", NULL};
 static const char *const reserved_names[] = {"model", "approval", "verify", "compensate", NULL};
 
 static inline GoyaWhere

@@ -28,10 +28,11 @@ typedef struct CallField
 } CallField;
 
 static const CallField ai_model_fields[] = {
-	{"model", T_TEXT, true}, {"operation", T_TEXT, false}, {"system", T_TEXT, false}, {"prompt", T_TEXT, false},
+	{"model", T_TEXT, true}, {"provider", T_TEXT, false}, {"operation", T_TEXT, false}, {"system", T_TEXT, false}, {"prompt", T_TEXT, false},
 	{"prompt_template", T_TEXT, false}, {"variables", T_OBJECT, false}, {"messages", T_ARRAY, false}, {"content", T_ANY, false},
 	{"parameters", T_OBJECT, false}, {"response_schema", T_SCHEMA, false}, {"tools", T_ARRAY, false}, {"tool_choice", T_TEXT | T_OBJECT, false},
-	{"stream", T_BOOL, false}, {"cache", T_BOOL | T_NUMBER, false}, {"fallback", T_ARRAY, false}, {NULL}
+	{"stream", T_BOOL, false}, {"cache", T_BOOL | T_NUMBER, false}, {"fallback", T_ARRAY, false}, {"spill", T_BOOL, false},
+	{NULL}
 };
 static const CallField mcp_fields[] = {
 	{"server", T_TEXT, true}, {"tool", T_TEXT, true}, {"arguments", T_OBJECT, false}, {"tool_hash", T_TEXT, false}, {NULL}

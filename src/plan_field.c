@@ -10,6 +10,8 @@
 #include "json_util.h"
 #include "plan_internal.h"
 
+#define TAG_CHARACTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:/-"
+
 static const char *const error_classes[] = {
 	"TRANSIENT", "TIMEOUT", "RESOURCE_LIMIT", "VALIDATION", "POLICY_DENY", "DEPENDENCY", "TOOL_BUG", "MODEL_REASONING", "UNKNOWN", NULL
 };
@@ -207,6 +209,24 @@ goya_plan_read_price(GoyaPlanBuild *b, GoyaNode *node, const GoyaWhere *at, cons
 	if (b->lookups && b->lookups->price_exists && !b->lookups->price_exists(node->price_name, b->lookups->arg))
 		goya_plan_warn(b, &here, "unknown_price", pstrdup("A node whose price does not exist when its task starts is refused; add the price first."),
 					   "there is no price \"%s\"", goya_plan_clip(node->price_name, strlen(node->price_name)));
+}
+
+/* A word that usage is summed by.  What runs for a node (a body, a call of an agent, a compensation) has that node's, unless it has its own. */
+void
+goya_plan_read_cost_tag(GoyaPlanBuild *b, GoyaNode *node, const GoyaWhere *at, const JsonbValue *object)
+{
+	GoyaWhere	here = {.up = at,.key = "cost_tag",.len = 8};
+	char	   *tag = goya_plan_text(b, at, object, "cost_tag", false);
+	size_t		len = tag ? strlen(tag) : 0;
+
+	if (tag == NULL)
+		node->cost_tag = node->hidden ? b->plan->nodes[node->owner].cost_tag : NULL;
+	else if (len <= GOYA_MAX_KEY && strspn(tag, TAG_CHARACTERS) == len && strchr("_.:/-", tag[0]) == NULL)
+		node->cost_tag = tag;
+	else
+		goya_plan_report(b, &here, "bad_value",
+						 psprintf("A tag is a letter or digit, then up to %d letters, digits or _ . : / -; no template.", GOYA_MAX_KEY - 1),
+						 "\"%s\" is not a cost tag", goya_plan_clip(tag, len));
 }
 
 /* ---- artifact ---- */

@@ -158,6 +158,7 @@ extern void goya_plan_compile_agent(GoyaPlanBuild *b, GoyaNode *node, const Goya
 
 /* plan_field.c */
 extern void goya_plan_read_retry(GoyaPlanBuild *b, const GoyaWhere *at, const JsonbValue *object, GoyaRetry *retry);
+extern void goya_plan_read_cost_tag(GoyaPlanBuild *b, GoyaNode *node, const GoyaWhere *at, const JsonbValue *object);
 extern void goya_plan_read_price(GoyaPlanBuild *b, GoyaNode *node, const GoyaWhere *at, const JsonbValue *object);
 extern void goya_plan_read_artifacts(GoyaPlanBuild *b, GoyaNode *node, const GoyaWhere *at, const JsonbValue *object);
 extern void goya_plan_read_writes(GoyaPlanBuild *b, GoyaNode *node, const GoyaWhere *at, const JsonbValue *object);

@@ -14,15 +14,15 @@
 #include "plan_internal.h"
 
 static const char *const node_fields[] = {
-	"key", "kind", "input", "retry", "timeout", "join", "compensate", "price", "artifact", "writes", "idempotent",
+	"key", "kind", "input", "retry", "timeout", "join", "compensate", "price", "cost_tag", "artifact", "writes", "idempotent",
 	"label", "description", "position", "tags", "ui", NULL
 };
 static const char *const body_fields[] = {
-	"key", "kind", "input", "retry", "timeout", "price", "artifact", "writes", "idempotent",
+	"key", "kind", "input", "retry", "timeout", "price", "cost_tag", "artifact", "writes", "idempotent",
 	"label", "description", "position", "tags", "ui", "compensate", NULL
 };
 static const char *const compensation_fields[] = {
-	"kind", "input", "retry", "timeout", "price", "artifact", "writes", "idempotent",
+	"kind", "input", "retry", "timeout", "price", "cost_tag", "artifact", "writes", "idempotent",
 	"label", "description", "position", "tags", "ui", NULL
 };
 
@@ -330,6 +330,7 @@ compile_node(GoyaPlanBuild *b, GoyaNode *node, const GoyaWhere *at, const JsonbV
 	if (!node->hidden && goya_plan_choice(b, at, object, "join", joins, &join))
 		node->join_any = join == 1;
 	node->idempotent = goya_plan_bool(b, at, object, "idempotent", node->kind != GOYA_NODE_MCP);
+	goya_plan_read_cost_tag(b, node, at, object);
 	goya_plan_read_price(b, node, at, object);
 	goya_plan_read_artifacts(b, node, at, object);
 	goya_plan_read_writes(b, node, at, object);

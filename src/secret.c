@@ -220,21 +220,6 @@ check_target(const Secret *s, const GoyaSecretTarget *target)
 					errhint("goya.secrets has its hosts; goya.set_secret sets them, together with the value.")));
 }
 
-bool
-goya_secrets_allowed(const GoyaSecrets *set, const GoyaSecretTarget *target)
-{
-	for (const Secret *s = set != NULL ? set->secrets : NULL; s != NULL; s = s->next)
-	{
-		bool		any = false;
-
-		for (int i = 0; i < s->nhosts && !any; i++)
-			any = goya_secret_host_matches(s->hosts[i], target);
-		if (!any)
-			return false;
-	}
-	return true;
-}
-
 static void
 take_hosts(GoyaSecrets *set, Secret *s, ArrayType *array)
 {

@@ -8,8 +8,7 @@
  *		start() x->state has a set: goya_secrets_create(x->cxt). Each secret the node's configuration names (auth, secret_headers) is
  *		resolved 			for where the request goes; the header that carries it is built with goya_secrets_printf, so that it is wiped too.
  *		answered() goya_secret_redact on every byte string of the answer that may be stored: body, each header, a final URL, an error's
- *		text. 			Before following a redirect or a next page, goya_secrets_allowed with the new address; false: go on without
- *					the headers that carry secrets, or fail.
+ *		text.  A redirect or a next page at another origin is asked for without the headers that carry secrets.
  *		received() bytes come in pieces: keep the last goya_secrets_longest() - 1 of them back until more have come, so that no secret is
  *		cut in two.
  *
@@ -43,9 +42,6 @@ extern GoyaSecrets *goya_secrets_create(MemoryContext cxt);
  */
 extern const char *goya_secret_resolve(GoyaSecrets *set, const pg_uuid_t *tenant, const char *name,
 									   const GoyaSecretTarget *target, size_t *len);
-
-/* May all secrets of the set go there too?  No SQL. */
-extern bool goya_secrets_allowed(const GoyaSecrets *set, const GoyaSecretTarget *target);
 
 /* Memory of the set that is overwritten with it: for what is made of a secret. */
 extern char *goya_secrets_alloc(GoyaSecrets *set, size_t len);

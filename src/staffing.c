@@ -46,24 +46,10 @@ count_executors(int *idle)
 	return n;
 }
 
-static void
-warn(void)
-{
-	static TimestampTz last_warning = 0;
-	TimestampTz now = GetCurrentTimestamp();
-
-	if (!TimestampDifferenceExceeds(last_warning, now, 60000))
-		return;
-	last_warning = now;
-	ereport(WARNING,
-			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-			 errmsg("no background worker slot for a goya executor"),
-			 errhint("Raise max_worker_processes. goya tries again every second.")));
-}
-
 TimestampTz
 goya_staffing_start(Oid role)
 {
+	static TimestampTz last_warning = 0;
 	TimestampTz now = GetCurrentTimestamp();
 	bool		arrived = pg_atomic_read_u32(&goya_my_engine->arrivals) != arrivals;
 	int			idle;
@@ -85,6 +71,7 @@ goya_staffing_start(Oid role)
 	if (expected)
 		GOYA_CRASH_POINT(ENGINE_EXECUTOR);
 	else if (n == 0)
-		warn();
+		goya_worker_warn_limit(&last_warning, "no background worker slot for a goya executor",
+							   "Raise max_worker_processes. goya tries again every second.");
 	return due;					/* it may end before it has looked at anything */
 }

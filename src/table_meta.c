@@ -83,7 +83,7 @@ static const TableText texts[GOYA_N_TABLES] = {
 	[GOYA_TABLE_USAGE] = {
 		"goya", "usage_records", NULL,
 		{"task_id", "node", "item", "attempt", "line", "tenant_id", "price_name", "unit", "quantity", "cost", "currency", "estimated",
-		"hold_id", "trace_id", "created_at"}
+		"hold_id", "trace_id", "cost_tag", "created_at"}
 	},
 	[GOYA_TABLE_SLOTS] = {
 		"goya_private", "trigger_slots", "trigger_slots_pkey", {"trigger_id", "slot", "task_id", "created_at"}

@@ -91,6 +91,8 @@ put_line(Writer *w, GoyaUse *u, int line, const char *unit, Numeric quantity, in
 		goya_row_set(w->usage, row, GOYA_USAGE_HOLD_ID, UUIDPGetDatum(&u->escrow->id));
 	if (u->trace_id != NULL)
 		goya_row_set(w->usage, row, GOYA_USAGE_TRACE_ID, CStringGetTextDatum(u->trace_id));
+	if (u->cost_tag != NULL)
+		goya_row_set(w->usage, row, GOYA_USAGE_COST_TAG, CStringGetTextDatum(u->cost_tag));
 	goya_row_set(w->usage, row, GOYA_USAGE_CREATED_AT, TimestampTzGetDatum(w->now));
 	goya_table_append(w->usage);
 
@@ -263,7 +265,7 @@ goya_usage_write(GoyaBatch *b)
 		GoyaEscrow *e = r->task->escrow;
 
 		uses[i] = (GoyaUse) {&r->task->id, &r->task->tenant, r->task->trace_id, r->task->created_at, e != NULL && e->row != NULL ? e : NULL,
-		node->key, r->item, r->attempt, node->price_name, r->quantity, r->estimated, 0};
+		node->key, r->item, r->attempt, node->price_name, r->quantity, r->estimated, node->cost_tag, 0};
 	}
 	goya_usage_record(uses, n);
 	for (int i = 0; i < n; i++)

@@ -160,9 +160,3 @@ goya_wait_once(GoyaWait *w, long timeout_ms, uint32 wait_event_info)
 				 errmsg("could not wait for sockets: %m")));
 	return latch_set;
 }
-
-void
-goya_wait_destroy(GoyaWait *w)
-{
-	MemoryContextDelete(w->cxt);
-}

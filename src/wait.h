@@ -48,7 +48,4 @@ extern void goya_wait_forget(GoyaWait *w, int fd);
  */
 extern bool goya_wait_once(GoyaWait *w, long timeout_ms, uint32 wait_event_info);
 
-/* Closes the wait.  Its memory-context's deletion does the same. */
-extern void goya_wait_destroy(GoyaWait *w);
-
 #endif							/* GOYA_WAIT_H */

@@ -115,6 +115,17 @@ goya_worker_commit(void)
 }
 
 void
+goya_worker_warn_limit(TimestampTz *last, const char *message, const char *hint)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (!TimestampDifferenceExceeds(*last, now, 60000))
+		return;
+	*last = now;
+	ereport(WARNING, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED), errmsg("%s", message), errhint("%s", hint)));
+}
+
+void
 goya_worker_abort(const char *doing)
 {
 	static TimestampTz last_report = 0;

@@ -10,7 +10,7 @@ const char *const fuzz_words[] = {
 	"nodes", "edges", "input", "context", "output", "description", "version", "name", "ui", "settings", "tags", "key", "kind", "noop", "transform",
 	"condition", "map", "sleep", "wait", "approval", "workflow", "sql", "http", "operator", "from", "to", "on", "when", "success", "failure",
 	"always", "join", "all", "any", "case", "cases", "default", "retry", "max_attempts", "backoff", "exponential", "linear", "fixed", "initial", "max",
-	"jitter", "TRANSIENT", "TIMEOUT", "UNKNOWN", "timeout", "compensate", "price", "quantity", "estimate", "artifact", "type", "data", "each", "asset",
+	"jitter", "TRANSIENT", "TIMEOUT", "UNKNOWN", "timeout", "compensate", "price", "cost_tag", "quantity", "estimate", "artifact", "type", "data", "each", "asset",
 	"result", "timeline", "report", "writes", "vars", "shared", "required", "readonly", "conflict", "reject", "overwrite", "merge", "append", "cas",
 	"idempotent", "function", "method", "url", "headers", "body", "request_body", "output_path", "max_response", "over", "max_parallel",
 	"error_budget", "signal", "message", "form", "duration", "until", "params", "public.f", "a.b", "\"A b\".\"c\"\"d\"", "a", "b", "c", "n1", "a.item",

@@ -7,7 +7,7 @@
 BEGIN;
 SET LOCAL search_path = public, pg_catalog;
 SET client_min_messages = warning;
-SELECT plan(160);
+SELECT plan(162);
 
 CREATE ROLE bill_ada; CREATE ROLE bill_bob; CREATE ROLE bill_boss; CREATE ROLE bill_reader; CREATE ROLE bill_admin;
 GRANT goya_user TO bill_ada, bill_bob, bill_boss;
@@ -180,6 +180,8 @@ SELECT is(pg_temp.try('bill_boss', format($$SELECT balance_after FROM goya.refun
 SELECT is(pg_temp.try('bill_ada', $$SELECT string_agg(concat_ws(' ', node, cost), ', ' ORDER BY node, cost) FROM goya.bill_details$$),
     'a 4, b 10, c 0, c 5, c 14, d 2, d 7, f 80', 'bill_details lists it');
 SELECT is(pg_temp.try('bill_bob', $$SELECT count(*) FROM goya.bill_details$$), '0', 'to its tenant only');
+SELECT is(pg_temp.try('bill_ada', $$SELECT concat_ws(' ', sum(node_runs), sum(cost), count(cost_tag)) FROM goya.bill_summary$$), '5 122 0', 'bill_summary sums it: node runs, of which some have many lines');
+SELECT is(pg_temp.try('bill_bob', $$SELECT count(*) FROM goya.bill_summary$$), '0', 'to its tenant only');
 SELECT is(pg_temp.try('bill_ada', $$SELECT concat_ws(' ', balance, frozen, topped_up, granted, captured, refunded, open_holds) FROM goya.wallet_summary$$),
     '1000 0 1000 24 346 322 0', 'wallet_summary adds up');
 SELECT throws_ok($$SELECT goya_private.hold_for_task(pg_temp.tenant('bill-acme'), goya.new_id(), 1001)$$, 'PT402', 'not enough balance', 'a task without money does not start');

@@ -4,15 +4,7 @@
 -- get(label, path, more) starts a task with one http node; more is added to the node. Most are started together, as transfers run in parallel.
 
 \set file http
-\ir lib/tasks.psql
-\getenv port GOYA_HTTP_PORT
-\if :{?port}
-\else
-\echo 'Bail out!  GOYA_HTTP_PORT is not set: start test/servers/faulty_http.py, as test/run does.'
-\quit
-\endif
-SELECT set_config('test.server', 'http://127.0.0.1:' || :'port', false) \g /dev/null
-SELECT no_plan();
+\ir lib/http.psql
 
 CREATE FUNCTION pg_temp.get(label text, path text, more jsonb DEFAULT '{}', input jsonb DEFAULT '{}') RETURNS void LANGUAGE sql AS $$
     SELECT pg_temp.start(label, jsonb_build_object('nodes', jsonb_build_array(

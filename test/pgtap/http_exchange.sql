@@ -2,15 +2,7 @@
 -- test/servers/faulty_http.py, as for http.sql.
 
 \set file http_exchange
-\ir lib/tasks.psql
-\getenv port GOYA_HTTP_PORT
-\if :{?port}
-\else
-\echo 'Bail out!  GOYA_HTTP_PORT is not set: start test/servers/faulty_http.py, as test/run does.'
-\quit
-\endif
-SELECT set_config('test.server', 'http://127.0.0.1:' || :'port', false) \g /dev/null
-SELECT no_plan();
+\ir lib/http.psql
 ALTER SYSTEM SET goya.http_allow_loopback = on;
 ALTER SYSTEM SET goya.master_key_command = '/bin/echo k1 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f';
 SELECT pg_reload_conf() \g /dev/null
@@ -183,6 +175,7 @@ SELECT is(pg_temp.outcome('poll cancel'), 'cancelled', 'it ends');
 -- ---- streams ----
 
 SELECT pg_temp.get('sse', '/sse?n=2', '{"stream": true}');
+SELECT pg_temp.get('sse open', '/sse?n=2&then=open', '{"stream": true}');
 SELECT pg_temp.get('sse said', '/sse?n=2', '{"stream": "sse"}');
 SELECT pg_temp.get('ndjson', '/ndjson?n=3', '{"stream": true}');
 SELECT pg_temp.get('stream text', '/chunked?n=2', '{"stream": true}');
@@ -190,6 +183,7 @@ SELECT pg_temp.get('stream cut', '/sse?n=2&then=cut', '{"stream": true}');
 SELECT is(pg_temp.outcome('sse'), 'succeeded [{"id": "0", "data": {"text": "grüß 0"}, "event": "token"}, {"id": "1", "data": {"text": "grüß 1"}, "event": "token"}, '
     '{"id": "1", "data": "two\nlines", "event": "message"}, {"id": "1", "data": "[DONE]", "event": "message"}]', 'events');
 SELECT is(pg_temp.outcome('sse said'), pg_temp.outcome('sse'), 'the same when the node says so');
+SELECT is(pg_temp.outcome('sse open'), pg_temp.outcome('sse'), 'and when no empty line ends the last event');
 SELECT is(pg_temp.outcome('ndjson'), 'succeeded [{"i": 0}, {"i": 1}, {"i": 2}]', 'lines of JSON');
 SELECT is(pg_temp.outcome('stream text'), 'succeeded "chunk 0\nchunk 1\n"', 'text');
 SELECT matches(pg_temp.outcome('stream cut'), '^failed TRANSIENT 08000', 'a stream that breaks off');

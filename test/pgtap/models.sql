@@ -32,7 +32,7 @@ SELECT matches(pg_temp.try(format('SELECT goya.create_model(%s)', a)), e, a) FRO
     ('''small'', ''http://x''', '^23505'), ('''bad name'', ''http://x''', '^22023.*is not a name'), ('NULL, ''http://x''', '^22023'), ('''m'', ''ftp://x''', '^22023.*no http:// or https://'),
     ('''m'', ''http://x'', capabilities => ''{telepathy}''', '^22023.*capabilities are some of'), ('''m'', ''http://x'', capabilities => ''{}''', '^22023'), ('''m'', ''http://x'', parameters => ''[]''', '^22023.*not an object'),
     ('''m'', ''http://x'', max_concurrency => 0', '^22023.*at least 1'), ('''m'', ''http://x'', timeout => ''2 h''', '^22023.*timeout'), ('''m'', ''http://x'', fallback_models => ''{m}''', '^22023.*no other model "m"'),
-    ('''m'', ''http://x'', fallback_models => ''{nix,small}''', '^22023.*no other model "nix"'), ('''m'', ''http://x'', provider => ''oracle''', '^22023.*provider'), ('''m'', ''http://x'', visibility => ''public''', '^42501'),
+    ('''m'', ''http://x'', fallback_models => ''{nix,small}''', '^22023.*no other model "nix"'), ('''m'', ''http://x'', provider => ''Big Corp''', '^22023.*provider'), ('''m'', ''http://x'', visibility => ''public''', '^42501'),
     ('''m'', ''http://x'', visibility => ''role''', '^22023')) v(a, e);
 SELECT is(pg_temp.try($$SELECT goya.update_model('writer', '{"max_concurrency": null, "timeout": "5 s", "capabilities": ["chat"], "endpoint": "https://b.example/v1/"}', 1)$$), '2', 'some columns change');
 SELECT is((SELECT format('%s %s %s %s %s', m.max_concurrency, m.timeout, m.capabilities, m.endpoint, m.requests_per_minute) FROM goya.models m WHERE m.name = 'writer'), ' 00:00:05 {chat} https://b.example/v1 60', 'the others do not');
@@ -53,6 +53,12 @@ SELECT unalike(pg_temp.try($$SELECT goya.create_workflow('ask', '{"nodes": [{"ke
 SELECT is((SELECT jsonb_path_query_array(r.resolved, '$.nodes[*] ? (@.key == "a").parameters')::text || (r.resolved #>> '{nodes,0,price}') || coalesce(r.resolved #>> '{nodes,1,price}', ' none')
            FROM goya.workflow_revisions r JOIN goya.workflows w ON w.id = r.workflow_id WHERE w.name = 'ask'), '[{"top_p": 1, "temperature": 0.2}]regress-tokens none', 'publishing pins the profile and the price');
 SELECT matches(pg_temp.try($$SELECT goya.create_workflow('ask2', '{"nodes": [{"key": "a", "kind": "ai_model", "model": "writer", "prompt": "hello", "parameters": {"profile": "nix"}}]}', publish => true)$$), '^PT404', 'an unknown profile is not published');
+SELECT is(pg_temp.try($$SELECT goya.update_model('writer', '{"provider": "acme"}')$$) , '4', 'a model is of a provider');
+SELECT matches(pg_temp.try(format($$SELECT goya.create_workflow('of %s', jsonb_build_object('nodes', jsonb_build_array('{"key": "a", "kind": "ai_model", "model": "writer", "prompt": "x"}'::jsonb || %L)), publish => true)$$, n, more)), e, more)
+FROM (VALUES (1, '{"provider": "acme"}', '^[0-9a-f-]{36}$'), (2, '{"provider": "other"}', '^22023: no model "writer" of provider "other" Node "a" asks for it; the model of that name is of provider "acme"'),
+    (3, '{"provider": "{{ input.who }}"}', '^[0-9a-f-]{36}$'), (4, '{"provider": "acme", "model": "to come"}', '^[0-9a-f-]{36}$'), (5, '{"provider": 5}', '^22023.*/provider'),
+    (6, '{"kind": "agent", "provider": "other"}', '^22023: no model'), (7, '{"kind": "agent", "provider": "acme"}', '^[0-9a-f-]{36}$')) v(n, more, e);
+SELECT is((SELECT r.resolved #>> '{nodes,0,price}' FROM goya.workflow_revisions r JOIN goya.workflows w ON w.id = r.workflow_id WHERE w.name = 'of 1'), 'regress-tokens', 'the price is that of the provider''s model');
 SELECT is(pg_temp.try($$SELECT string_agg(format('%s %s %s/%s', p.model, p.unit, p.amount, p.per_units), ', ' ORDER BY p.model, p.unit) FROM goya.model_prices p WHERE p.effective_at <= now() OR p.unit IS NULL$$),
     (SELECT string_agg(format('%s %s %s/%s', v.m, v.u, v.a, v.p), ', ') FROM (VALUES ('small', '', '', ''), ('writer', 'token_in', '1000', '1000'), ('writer', 'token_out', '9000', '1000')) v(m, u, a, p)), 'models are listed with the prices in force, the tenant''s own first')
 WHERE now() >= (SELECT max(effective_at) FROM goya.prices WHERE name = 'regress-tokens');

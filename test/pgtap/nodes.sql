@@ -448,6 +448,30 @@ SELECT pg_temp.start('price beyond', '{"nodes": [{"key": "cut", "kind": "transfo
 SELECT alike(pg_temp.outcome('price beyond'), 'failed POLICY_DENY PT402: %', 'price: more than there is: the node has failed');
 SELECT is((SELECT balance || ' ' || frozen FROM goya.wallets w WHERE w.tenant_id = '00000000-0000-7000-8000-000000000001'), (:'money'::bigint - 149) || ' 0', 'price: and nothing is paid');
 
+SELECT is((SELECT string_agg(p.code || ' ' || p.path, ', ' ORDER BY p.path) FROM goya.validate_workflow(jsonb_build_object('nodes', (
+        SELECT jsonb_agg(jsonb_build_object('key', 'n' || n, 'kind', 'noop', 'cost_tag', t) ORDER BY n)
+        FROM jsonb_array_elements(jsonb_build_array('A1_.:/-z', repeat('t', 63), repeat('t', 64), 'two words', '{{ input.tag }}', '', 5, '-x')) WITH ORDINALITY v(t, n)))) p),
+    'bad_value /nodes/2/cost_tag, bad_value /nodes/3/cost_tag, bad_value /nodes/4/cost_tag, bad_value /nodes/5/cost_tag, wrong_type /nodes/6/cost_tag, bad_value /nodes/7/cost_tag',
+    'cost_tag: a word, no template');
+SELECT pg_temp.try($$SELECT goya.create_operator('nodes.tagged', 'sql', '{"function": "regress_nodes.note", "price": "nodes.call", "cost_tag": "operator"}')$$) \g /dev/null
+SELECT pg_temp.start('tags', '{"nodes": [
+    {"key": "own", "kind": "noop", "price": "nodes.frame", "cost_tag": "media/cut", "compensate": {"kind": "noop", "price": "nodes.frame"}},
+    {"key": "plain", "kind": "noop", "price": "nodes.frame"},
+    {"key": "each", "kind": "map", "over": [1, 2], "cost_tag": "batch", "node": {"kind": "noop", "price": "nodes.frame"}},
+    {"key": "mixed", "kind": "map", "over": [1], "cost_tag": "batch", "node": {"kind": "noop", "price": "nodes.frame", "cost_tag": "other"}},
+    {"key": "op", "kind": "operator", "operator": "nodes.tagged", "input": {"what": "tag"}},
+    {"key": "op2", "kind": "operator", "operator": "nodes.tagged", "input": {"what": "tag"}, "cost_tag": "mine"},
+    {"key": "bad", "kind": "sql", "function": "regress_nodes.boom", "input": {"message": "boom"}}],
+    "edges": [{"from": "own", "to": "bad"}, {"from": "plain", "to": "bad"}, {"from": "each", "to": "bad"}, {"from": "mixed", "to": "bad"}, {"from": "op", "to": "bad"}, {"from": "op2", "to": "bad"}]}');
+SELECT is(pg_temp.outcome('tags'), 'failed UNKNOWN P0001: boom', 'cost_tag: of a task that is undone, too');
+SELECT is((SELECT string_agg(concat_ws(' ', node, cost_tag), ', ' ORDER BY node, item) FROM goya.usage_records WHERE task_id = pg_temp.task_id('tags')),
+    'each.item batch, each.item batch, mixed.item other, op operator, op2 mine, own media/cut, own.compensate media/cut, plain',
+    'cost_tag: the node''s own, or that of what it runs for, or its operator''s, or none');
+SELECT is(pg_temp.try($$SELECT string_agg(concat_ws(' ', coalesce(b.cost_tag, '-'), b.node_runs / t.n, b.cost / t.n, b.estimated_cost, b.currency), ', ' ORDER BY b.cost_tag)
+    FROM goya.bill_summary b, (SELECT count(*) AS n FROM goya.tasks JOIN goya.workflows w ON w.id = workflow_id WHERE w.name = 'tags') t
+    WHERE b.workflow = 'tags' AND b.day >= (now() AT TIME ZONE 'UTC')::date - 1$$), 'batch 2 14 0 USD, media/cut 2 14 0 USD, mine 1 100 0 USD, operator 1 100 0 USD, other 1 7 0 USD, - 1 7 0 USD',
+    'bill_summary: by tag, workflow and day');
+
 -- ---- many, with failures among them ----
 
 CREATE FUNCTION regress_nodes.picky(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS

@@ -58,7 +58,8 @@ Paths (query arguments in brackets, with their defaults):
   /endless                     a page that always names another
   /jobs         [n=2] [key=] [status=202] [end=done]   202 with Location of a job that is done at the n-th look; POST
   /job          [n=] [key=] [retry_after=] [end=]      such a look
-  /sse          [n=3] [ms=0] [then=]   server-sent events, one a piece; then=cut: breaks off
+  /sse          [n=3] [ms=0] [then=]   server-sent events, one a piece; then=cut: breaks off,
+                               then=open: no empty line at the end
   /ndjson       [n=3] [ms=0]   lines of JSON
   /sigv4                       verifies an AWS signature; 200 or 403 with why
   /needs                       ?header=NAME&value=VALUE: 200 if the request has it, else 401; echoes what it got
@@ -405,7 +406,7 @@ class Server:
                 await asyncio.sleep(request.number("ms", 0) / 2000)
         if request.query.get("then") == "cut":
             raise Drop
-        end = b": a comment\ndata: two\ndata: lines\n\ndata: [DONE]\n\n"
+        end = b": a comment\ndata: two\ndata: lines\n\ndata: [DONE]" + (b"" if request.query.get("then") == "open" else b"\n\n")
         writer.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(end), end))
 
     async def do_ndjson(self, request, reader, writer):

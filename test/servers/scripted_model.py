@@ -6,6 +6,7 @@ Prints its port. A model's endpoint is http://127.0.0.1:PORT/SCRIPT[/ARGUMENT]/v
   usage/SHAPE   the same with usage told as SHAPE: input_output, gemini, top, timings, none
   tools         wants two tools to be called
   words/N       N words; a stream has one piece for each
+  crumbs        a stream in pieces of one byte: a byte order mark, lines that end in each of the three ways, data over several lines
   gate/N        a stream: N words, then nothing until GET /open, then one more
   cut/N         a stream that breaks after N words
   unended/N     a stream that ends well, but without a finish reason
@@ -16,7 +17,7 @@ Prints its port. A model's endpoint is http://127.0.0.1:PORT/SCRIPT[/ARGUMENT]/v
   stubborn      JSON that fits no schema, always
   fenced        {"city": "Paris", "people": 2} in a Markdown fence
   vectors       embeddings, told out of order
-  pictures      one image as base64, one as a url
+  pictures[/KB] one image as base64, of as many KB, one as a url
   leak          repeats the Authorization header in its answer
   page          HTML with status 200
 GET /seen/SCRIPT…: the bodies and headers of all requests to it so far, as JSON; GET /open: opens the gate.
@@ -154,6 +155,15 @@ class Service(BaseHTTPRequestHandler):
     def do_words(self, body, argument, count):
         self.message(body, text=" ".join("w%d" % i for i in range(int(argument))))
 
+    def do_crumbs(self, body, argument, count):
+        self.begin()
+        text = "\ufeffid: 1\r\nretry: 10\r\ndata: {\"choices\": [{\"index\": 0,\r\ndata:\"delta\": {\"content\": \"one \"}}]}\r\n\r\n" \
+            "data: {\"choices\": [{\"index\": 0, \"delta\": {\"content\": \"two \"}}]}\r\r" \
+            "data: {\"choices\": [{\"index\": 0, \"delta\": {\"content\": \"three\"}, \"finish_reason\": \"stop\"}]}\n\n: over\n\ndata: [DONE]\r\n\r\n"
+        for byte in text.encode():
+            self.wfile.write(b"1\r\n%c\r\n" % byte)
+        self.end(finish=None)
+
     def do_gate(self, body, argument, count):
         self.begin()
         for i in range(int(argument)):
@@ -205,7 +215,7 @@ class Service(BaseHTTPRequestHandler):
         self.reply({"model": "scripted-1", "data": data[::-1], "usage": {"prompt_tokens": len(texts), "total_tokens": len(texts)}})
 
     def do_pictures(self, body, argument, count):
-        self.reply({"created": 1, "data": [{"b64_json": PNG}, {"url": "https://example.com/1.png"}]})
+        self.reply({"created": 1, "data": [{"b64_json": base64.b64encode(bytes(1024 * int(argument))).decode() if argument else PNG}, {"url": "https://example.com/1.png"}]})
 
     def do_leak(self, body, argument, count):
         self.message(body, text="the key is %s indeed" % self.headers.get("Authorization"))

@@ -212,6 +212,9 @@ is($node->sql("SELECT captured FROM goya.holds WHERE task_id = '$id' AND status 
 script('unended', 'unended/2');
 ($o) = ask('failed', model => 'unended', messages => [$TEXT], stream => JSON::PP::true);
 like($o->{message}, qr/was cut/, 'a stream without an end is one that was cut');
+script('crumbs', 'crumbs');
+($o) = ask('succeeded', model => 'crumbs', messages => [$TEXT], stream => JSON::PP::true);
+is($o->{text}, 'one two three', 'a stream may be cut anywhere, and its lines end in any of three ways');
 script('failing', 'failing/2');
 ($o) = ask('failed', model => 'failing', messages => [$TEXT], stream => JSON::PP::true);
 like($o->{message}, qr/out of memory/, 'an error in a stream is its outcome');
@@ -275,6 +278,16 @@ is($o->{model}, 'spare', 'a model that is down is replaced');
 is(join(' ', map { "$_->{model}:$_->{status}" . ($_->{class} // '') } @{ $o->{attempts} }), 'down:503DEPENDENCY spare:200', '... and that is told');
 ($o) = ask('failed', model => 'down', prompt => 'hello', fallback => []);
 like($o->{message}, qr/answered 503: no room/, 'unless the node wants no other');
+$node->sql(q{SELECT goya.update_model('down', '{"provider": "acme"}')}, role => 'studio');
+($o) = ask('failed', model => 'down', prompt => 'hello', provider => 'acme');
+like($o->{message}, qr/answered 503: no room/, '... or one of that provider only, which the spare is not');
+$node->sql(q{SELECT goya.update_model('spare', '{"provider": "acme"}')}, role => 'studio');
+($o) = ask('succeeded', model => 'down', prompt => 'hello', provider => 'acme');
+is($o->{model}, 'spare', '... until it is');
+create_workflow($node, 'other', { nodes => [ { key => 'ask', kind => 'ai_model', model => 'spare', provider => '{{ input.who }}', prompt => 'hello', retry => { max_attempts => 1 } } ] });
+$id = run_task($node, 'other', { who => 'nobody' });
+ended($node, $id, 'failed', 30, 'a provider that is known when the node runs');
+is($node->sql("SELECT error ->> 'detail' FROM goya.node_runs WHERE task_id = '$id'"), 'There is no model "spare" of provider "nobody".', '... does not have the model');
 ($o, $id) = ask('succeeded', model => 'cut', fallback => ['spare'], prompt => 'hello', stream => JSON::PP::true);
 is($o->{text}, 'hello', 'a stream that breaks is begun anew by the next model');
 $node->reached("SELECT string_agg(delta, '' ORDER BY seq) FROM goya.read_stream('$id', 'ask', timeout => '1 s')", 'hello', 10, '... and by who reads it', role => 'studio');
@@ -315,6 +328,18 @@ script('painter', 'pictures', q(capabilities => '{image}', price => 'tokens'));
 ($o, $id) = ask('succeeded', model => 'painter', operation => 'image', prompt => 'A dot');
 is(join(' ', map { $_->{url} // $_->{media_type} } @{ $o->{images} }), 'image/png https://example.com/1.png', 'images come as bytes or as addresses');
 like(usage($id), qr/^image=2 request=1/, '... and are counted');
+foreach my $kept (0, 1)
+{
+	($o, $id) = ask('succeeded', model => 'painter', operation => 'image', prompt => 'Another dot', spill => JSON::PP::true, cache => JSON::PP::true);
+	is($o->{images}[0]{media_type} . ' ' . join(' ', sort keys %{ $o->{images}[0] }), 'image/png asset_id media_type sha256 size', 'an image becomes an asset' . ($kept ? ', one that was kept too' : ''));
+	is($o->{images}[1]{url}, 'https://example.com/1.png', '... an address stays one');
+	is($node->sql("SELECT a.media_type, a.mime_type, a.node, a.source, a.owner_role, a.status, convert_from(substr(a.content, 9), 'UTF8'), a.content = decode('iVBORw0KGgogbm90IHJlYWxseQ==', 'base64')
+		FROM goya.assets a WHERE a.id = '$o->{images}[0]{asset_id}' AND a.task_id = '$id'"), 'image|image/png|ask|operator|studio|ready| not really|t', '... of its task and node, with its bytes');
+}
+is(scalar(() = seen('pictures')), 2, '... and the service was asked once for both');
+script('muralist', 'pictures/1025', q(capabilities => '{image}'));
+($o) = ask('succeeded', model => 'muralist', operation => 'image', prompt => 'A wall', spill => JSON::PP::true);
+is(length $o->{images}[0]{base64}, 1399468, 'one that no asset can hold stays as it came');
 script('ordered', 'vectors', q(capabilities => '{embedding}'));
 ($o) = ask('succeeded', model => 'ordered', operation => 'embedding', content => [ 'a', 'bb' ]);
 is(join(' ', map { $_->[0] } @{ $o->{vectors} }), '1 2', 'vectors are in the order of the texts');

@@ -100,7 +100,7 @@ my $name = workflow([
 	{ calls => [ [ 'db_wipe', {} ], [ 'net_rate', {} ] ] },
 	{ calls => [ [ 'shop_refund', { amount => 70 } ] ] },
 	{ calls => [ [ 'shop_lookup', { id => 8 } ] ] },
-	{ text => 'All done.' } ], system => 'Be kind.', tools => \@TOOLS);
+	{ text => 'All done.' } ], system => 'Be kind.', tools => \@TOOLS, cost_tag => 'support', provider => 'openai_compatible');
 my $id = run_task($node, $name, { who => 'Ann' });
 asked($id, 'the third call waits for a person');
 is($node->sql("SELECT status FROM goya.tasks WHERE id = '$id'"), 'waiting', '... and the task with it');
@@ -130,6 +130,7 @@ like($told[5]{content}, qr/not allowed: Never/, '... refusals');
 is($told[8]{tool_call_id}, 'call_2_0', '... by the names it gave the calls');
 is((grep { $_->{function}{name} eq 'shop_lookup' } @{ (seen($name))[0]{tools} })[0]{function}{description}, 'Price of an article', '... and what tools there are');
 is($node->sql("SELECT count(*) FROM goya.usage_records WHERE task_id = '$id' AND node = 'bot.model' AND unit = 'token_out'"), 5, "each call of the model is billed");
+is($node->sql("SELECT string_agg(DISTINCT cost_tag, ', ') || ' ' || sum(node_runs) FROM goya.bill_summary WHERE workflow = '$name'"), 'support 5', "... under the agent's tag");
 is($node->sql("SELECT t.cost = a.cost AND a.cost = 5 * (5 * 2 + 5 * 5) FROM goya.agent_sessions a JOIN goya.task_summary t ON t.id = a.task_id WHERE a.task_id = '$id'"), 't', '... and the session knows');
 is_sound($node, '... and everything adds up');
 
