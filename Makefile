@@ -15,6 +15,7 @@ ifneq ($(filter $(OURS),$(MAKECMDGOALS)),)
 
 help:
 	@echo 'make demo [VIDEO=file]   the main job, end to end, on a private server'
+	@echo '          [MODE=cli]     the same with programs that goya runs, instead of a service'
 	@echo 'make demo-psql           psql on the server of the last demo'
 	@echo 'make check [SUITES=…]    every test, on throwaway servers (SUITES: regress pgtap isolation tap schema postgrest)'
 	@echo '           [TESTS=glob]  of those suites only the files that match, as TESTS="02*"'
@@ -53,7 +54,7 @@ ack:
 
 demo:
 	@ci/install-packages demo
-	@test/demo/run $(if $(VIDEO),'$(VIDEO)')
+	@GOYA_DEMO_MODE='$(MODE)' test/demo/run $(if $(VIDEO),'$(VIDEO)')
 
 demo-psql:
 	@test/demo/run --psql

@@ -39,12 +39,41 @@ CREATE FUNCTION goya_private.pin_operator(node jsonb, v goya.operator_versions) 
     RETURN jsonb_build_object('idempotent', (v).idempotent) || (v).config || node
         || jsonb_build_object('kind', (v).mode, 'version', (v).version, 'input_schema', (v).input_schema, 'output_schema', (v).output_schema);
 
+-- Trials of this minute, of tenants that made some: they cost nothing, so they are counted. A row is locked by whoever starts one until that commits.
+CREATE UNLOGGED TABLE goya_private.trial_rates (
+    tenant_id   uuid PRIMARY KEY,
+    minute      timestamptz NOT NULL,
+    trials      integer NOT NULL
+);
+
+-- One more trial of the tenant. Raises PT429 when this minute has had as many as its setting trials_per_minute says.
+CREATE FUNCTION goya_private.count_trial(tenant_id uuid) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    allowed integer := coalesce((SELECT CASE jsonb_typeof(t.settings -> 'trials_per_minute') WHEN 'number' THEN least((t.settings ->> 'trials_per_minute')::numeric, 1e9)::integer END
+                                 FROM goya.tenants t WHERE t.id = count_trial.tenant_id), 60);
+    made    integer;
+    ends    timestamptz;
+BEGIN
+    INSERT INTO goya_private.trial_rates AS r (tenant_id, minute, trials) VALUES (count_trial.tenant_id, date_trunc('minute', clock_timestamp()), 1)
+    ON CONFLICT (tenant_id) DO UPDATE SET trials = CASE WHEN r.minute < excluded.minute THEN 1 ELSE r.trials + 1 END, minute = greatest(r.minute, excluded.minute)
+    RETURNING r.trials, r.minute + interval '1 minute' INTO made, ends;
+    IF made > allowed THEN
+        RAISE EXCEPTION USING ERRCODE = 'PT429', MESSAGE = 'too many trials',
+            DETAIL = format('The tenant may make %s a minute, since they are not billed.', allowed),
+            HINT = format('Try again after %s, or run a workflow. An administrator sets trials_per_minute in the settings of the tenant.', ends);
+    END IF;
+END;
+$$;
+
 CREATE FUNCTION goya_private.start_trial(tenant_id uuid, name text, node jsonb, input jsonb) RETURNS uuid
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     w record := goya_private.stand_in(start_trial.tenant_id, start_trial.name, 'trial', jsonb_build_object('nodes', jsonb_build_array(start_trial.node)),
                                       jsonb_build_object('nodes', jsonb_build_array(start_trial.node)));
 BEGIN
+    PERFORM goya_private.count_trial(start_trial.tenant_id);
     RETURN goya_private.start_task(start_trial.tenant_id, goya.current_caller(), goya.current_end_user(), w.workflow_id, coalesce(start_trial.input, '{}'),
         NULL, NULL, 0, NULL, NULL, NULL, coalesce((SELECT c.depth + 1 FROM goya_private.current_task() c WHERE c.task_id IS NOT NULL), 0), NULL, NULL, NULL, NULL, NULL, w.revision);
 END;
@@ -87,7 +116,8 @@ $$;
 COMMENT ON FUNCTION goya.test_operator(text, jsonb, integer, interval) IS
 'Runs a version of an operator once, as a task that costs nothing and triggers nothing, and returns the task''s id; goya.test_result says how it went.
 Without a version the newest, whatever its status but archived. No retries. The task begins when the transaction commits. What the operator does outside, it does.
-Errors: PT404 unknown operator or version, 22023 bad configuration, schema or timeout, 55000 it is archived, 42501 no tenant or reader.
+A tenant may make 60 trials a minute, those of models included, or as many as trials_per_minute in its settings says.
+Errors: PT404 unknown operator or version, PT429 too many trials, 22023 bad configuration, schema or timeout, 55000 it is archived, 42501 no tenant or reader.
 Example: SELECT goya.test_operator(''media.probe'', ''{"uri": "file:///a.mp4"}'') AS task \gset
          SELECT * FROM goya.test_result(:''task'');';
 
@@ -115,7 +145,7 @@ $$;
 COMMENT ON FUNCTION goya.test_model(text, interval) IS
 'Asks a model for a few tokens (an embedding model for one vector), as a task that is not billed, and returns the task''s id; goya.test_result says how it went.
 A connection test: endpoint, key, name and answer are right when it succeeds. Fallbacks are not asked.
-Errors: PT404 unknown model, 22023 bad timeout, 42501 no tenant or reader.';
+Errors: PT404 unknown model, PT429 too many trials (see goya.test_operator), 22023 bad timeout, 42501 no tenant or reader.';
 
 CREATE FUNCTION goya.test_result(task_id uuid, timeout interval DEFAULT '30 s',
     OUT status goya.task_status, OUT output jsonb, OUT error jsonb, OUT seconds double precision, OUT problems jsonb)

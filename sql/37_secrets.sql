@@ -48,6 +48,7 @@ DECLARE
     patterns text[];
     active text;
     made integer;
+    closed bytea;
 BEGIN
     PERFORM goya_private.hide_statement();
     tenant := goya_private.require_writer();
@@ -68,8 +69,9 @@ BEGIN
     ON CONFLICT (tenant_id, name) DO UPDATE SET hosts = excluded.hosts, description = coalesce(set_secret.description, s.description),
         key_id = excluded.key_id, version = s.version + 1, updated_at = now(), rotated_at = now()
     RETURNING s.version INTO made;
-    INSERT INTO goya_private.secret_values AS v (tenant_id, name, sealed)
-    VALUES (tenant, set_secret.name, goya_private.seal_secret(tenant, set_secret.name, made, patterns, set_secret.value))
+    -- Not in the statement below: of statements plans are made, and plans are logged by some.
+    closed := goya_private.seal_secret(tenant, set_secret.name, made, patterns, set_secret.value);
+    INSERT INTO goya_private.secret_values AS v (tenant_id, name, sealed) VALUES (tenant, set_secret.name, closed)
     ON CONFLICT (tenant_id, name) DO UPDATE SET sealed = excluded.sealed;
     RETURN made;
 END;

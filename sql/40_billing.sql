@@ -489,9 +489,19 @@ EXCEPTION WHEN syntax_error OR data_exception THEN
 END;
 $$;
 
+-- The node of the implementation that an algorithm's node would get now; no row when none is left.
+CREATE FUNCTION goya_private.quote_chosen(tenant_id uuid, spec jsonb, OUT node jsonb) RETURNS SETOF jsonb
+    LANGUAGE sql STABLE ROWS 1 SET search_path = pg_catalog, pg_temp
+    BEGIN ATOMIC
+        SELECT r.resolved #> '{nodes,0}'
+        FROM goya_private.choose_candidate(quote_chosen.tenant_id, quote_chosen.spec) c
+        JOIN goya.workflow_revisions r ON r.workflow_id = c.workflow_id AND r.revision = c.revision AND r.tenant_id = quote_chosen.tenant_id;
+    END;
+
 -- What the priced nodes of a definition will cost, as far as it is known before: a row per node and unit. A map's node counts as often as
--- the array has elements when it is in the input. Compensations are listed with quantity 0: they run only when a task fails.
-CREATE FUNCTION goya_private.quote_lines(tenant_id uuid, resolved jsonb, input jsonb, at timestamptz,
+-- the array has elements when it is in the input. Compensations are listed with quantity 0: they run only when a task fails. With children, what an
+-- algorithm's implementation costs is there, too, of the one that would be chosen now: a task of its own with a hold of its own.
+CREATE FUNCTION goya_private.quote_lines(tenant_id uuid, resolved jsonb, input jsonb, at timestamptz, children boolean,
     OUT node text, OUT price_name text, OUT unit text, OUT quantity numeric, OUT amount bigint, OUT currency text) RETURNS SETOF record
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 #variable_conflict use_column
@@ -501,22 +511,29 @@ DECLARE
 BEGIN
     FOR node, price_name, unit, quantity, amount, currency IN
         WITH RECURSIVE nodes AS (
-            SELECT n.value AS spec, n.value ->> 'key' AS key, 1::numeric AS times, n.ordinality AS place
+            SELECT n.value AS spec, n.value ->> 'key' AS key, 1::numeric AS times, n.ordinality AS place, quote_lines.input AS known
             FROM jsonb_array_elements(CASE jsonb_typeof(resolved -> 'nodes') WHEN 'array' THEN resolved -> 'nodes' ELSE '[]' END)
                  WITH ORDINALITY n
             UNION ALL
-            SELECT inner_node.spec, coalesce(inner_node.spec ->> 'key', nodes.key || inner_node.suffix), nodes.times * inner_node.times, nodes.place
+            SELECT inner_node.spec, coalesce(inner_node.spec ->> 'key', nodes.key || inner_node.suffix), nodes.times * inner_node.times, nodes.place,
+                   CASE WHEN inner_node.own THEN nodes.known END
             FROM nodes CROSS JOIN LATERAL (
-                SELECT nodes.spec -> 'node' AS spec, '.item' AS suffix, coalesce(jsonb_array_length(CASE jsonb_typeof(elements) WHEN 'array' THEN elements END), 1)::numeric AS times
-                FROM goya_private.quote_value(nodes.spec -> 'over', input) elements
+                SELECT nodes.spec -> 'node' AS spec, '.item' AS suffix, coalesce(jsonb_array_length(CASE jsonb_typeof(elements) WHEN 'array' THEN elements END), 1)::numeric AS times,
+                       true AS own
+                FROM goya_private.quote_value(nodes.spec -> 'over', nodes.known) elements
                 UNION ALL
-                SELECT nodes.spec -> 'compensate', '.compensate', 0) inner_node
+                SELECT nodes.spec -> 'compensate', '.compensate', 0, true
+                UNION ALL
+                -- What the child task gets is known when it starts: its quantities are estimates.
+                SELECT chosen.node - 'key', '.' || (chosen.node ->> 'operator'), 1, false
+                FROM goya_private.quote_chosen(quote_lines.tenant_id, nodes.spec) chosen
+                WHERE quote_lines.children AND nodes.spec ? 'candidates') inner_node
             WHERE jsonb_typeof(inner_node.spec) = 'object'
         ), priced AS (
             SELECT nodes.key, nodes.times, nodes.place,
                    CASE jsonb_typeof(nodes.spec -> 'price') WHEN 'string' THEN nodes.spec ->> 'price' ELSE nodes.spec -> 'price' ->> 'name' END AS name,
-                   goya_private.quote_value(nodes.spec -> 'price' -> 'quantity', input) AS given,
-                   coalesce((goya_private.quote_value(nodes.spec -> 'price' -> 'estimate', input) #>> '{}')::numeric, 1) AS estimate
+                   goya_private.quote_value(nodes.spec -> 'price' -> 'quantity', nodes.known) AS given, nodes.known,
+                   coalesce((goya_private.quote_value(nodes.spec -> 'price' -> 'estimate', nodes.known) #>> '{}')::numeric, 1) AS estimate
             FROM nodes
             WHERE nodes.spec -> 'price' IS NOT NULL AND jsonb_typeof(nodes.spec -> 'price') <> 'null'
         ), wanted AS (
@@ -527,7 +544,7 @@ BEGIN
             SELECT p.key, p.times, p.place, p.name, u.key,
                    coalesce((CASE jsonb_typeof(v) WHEN 'number' THEN v END)::numeric, p.estimate)
             FROM priced p CROSS JOIN LATERAL jsonb_each(CASE jsonb_typeof(p.given) WHEN 'object' THEN p.given ELSE '{}' END) u
-                 CROSS JOIN LATERAL goya_private.quote_value(u.value, input) v
+                 CROSS JOIN LATERAL goya_private.quote_value(u.value, p.known) v
         )
         SELECT w.key, w.name, coalesce(f.unit, w.unit), w.quantity * w.times, goya_private.cost(w.quantity * w.times, f.amount, f.per_units), wallet_currency
         FROM wanted w LEFT JOIN LATERAL goya_private.prices_in_force(quote_lines.tenant_id, w.name, wallet_currency, quote_lines.at) f
@@ -567,7 +584,7 @@ BEGIN
     WHERE r.workflow_id = found_workflow.id AND r.revision = found_workflow.revision;
     RETURN QUERY
         WITH lines AS MATERIALIZED (
-            SELECT row_number() OVER () AS place, l.* FROM goya_private.quote_lines(owner, definition, quote.input, clock_timestamp()) l)
+            SELECT row_number() OVER () AS place, l.* FROM goya_private.quote_lines(owner, definition, quote.input, clock_timestamp(), true) l)
         SELECT s.node, s.price_name, s.unit, s.quantity, s.amount, s.currency FROM (
             SELECT l.* FROM lines l WHERE l.quantity > 0
             UNION ALL
@@ -579,6 +596,7 @@ $$;
 COMMENT ON FUNCTION goya.quote(text, jsonb) IS
 'Estimates what a task of a workflow will cost: a row per priced node and unit, and a last row with node null, the total.
 amount: nano-units of currency, which is the wallet''s. A quantity is taken from the input where the workflow reads it from there, else the node''s
-estimate; a map counts the elements of an array in the input. A task holds the same estimate, made without its input.
+estimate; a map counts the elements of an array in the input. Of an algorithm''s node the implementation that its policy would choose now is counted, as
+node "key.operator". A task holds the same estimate, made without its input and without those implementations, which are tasks with holds of their own.
 Errors: PT404 unknown workflow, 55000 not published, 22023 a node names a price that is not set, 42501 no tenant.
 Example: SELECT node, amount FROM goya.quote(''describe-video'', ''{"frames": 12}'');';

@@ -13,7 +13,7 @@
 CREATE FUNCTION goya_private.quote_resolved(tenant_id uuid, resolved jsonb, at timestamptz, input jsonb DEFAULT NULL) RETURNS bigint
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     RETURN (SELECT coalesce(sum(l.amount), 0)::bigint
-            FROM goya_private.quote_lines(quote_resolved.tenant_id, quote_resolved.resolved, quote_resolved.input, quote_resolved.at) l);
+            FROM goya_private.quote_lines(quote_resolved.tenant_id, quote_resolved.resolved, quote_resolved.input, quote_resolved.at, false) l);
 
 -- Escrow of a task that has a price, also when the estimate is 0: returns its hold's id, which is the task's. Raises PT402. The wallet stays
 -- locked until the transaction ends.

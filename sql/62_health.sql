@@ -171,6 +171,44 @@ Errors: PT404 no such task. Example: SELECT * FROM goya.diagnose(''0190…'');';
 
 -- ---- health ----
 
+-- Can what is sealed be opened? Values are counted by the key they are sealed with, which needs no key.
+CREATE FUNCTION goya_private.health_of_master_key(OUT component text, OUT status text, OUT detail text, OUT hint text) RETURNS SETOF record
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    used    jsonb;                                 -- key: how many
+    sealed  bigint;
+    wanted  bigint := (SELECT count(*) FROM goya.tenants t WHERE t.settings -> 'encrypt_prompts' = 'true');
+    present text[];
+    missing text;
+    problem text;
+BEGIN
+    SELECT coalesce(jsonb_object_agg(u.id, u.n), '{}'), coalesce(sum(u.n), 0) INTO used, sealed FROM (
+        SELECT coalesce(k.id, 'unknown') AS id, count(*) AS n FROM (
+            SELECT s.key_id AS id FROM goya.secrets s
+            UNION ALL SELECT goya_private.sealed_with(t.sealed) FROM goya_private.tenant_keys t
+            UNION ALL SELECT goya_private.sealed_with(c.sealed) FROM goya_private.prompt_cache c WHERE c.sealed IS NOT NULL) k GROUP BY 1) u;
+    component := 'master key';
+    BEGIN
+        present := ARRAY(SELECT k FROM goya_private.master_keys() k);
+    EXCEPTION WHEN object_not_in_prerequisite_state THEN
+        GET STACKED DIAGNOSTICS problem = MESSAGE_TEXT, hint = PG_EXCEPTION_HINT;
+        hint := nullif(hint, '');
+    END;
+    SELECT string_agg(format('"%s" (%s)', u.key, u.value), ', ' ORDER BY u.key) INTO missing FROM jsonb_each_text(used) u WHERE u.key <> ALL (coalesce(present, '{}'));
+    status := CASE WHEN missing IS NOT NULL OR (problem IS NOT NULL AND (wanted > 0 OR problem <> 'goya has no master key')) THEN 'error' ELSE 'ok' END;
+    detail := CASE
+        WHEN problem IS NULL AND missing IS NULL THEN format('Key "%s" seals; %s values are sealed.', present[1], sealed)
+        WHEN problem IS NULL THEN format('Values are sealed with keys that are not here: %s. They cannot be opened.', missing)
+        WHEN missing IS NOT NULL THEN format('%s, and %s values are sealed, with %s: they cannot be opened.', problem, sealed, missing)
+        WHEN wanted > 0 THEN format('%s, and %s tenants want their prompts to be sealed.', problem, wanted)
+        WHEN status = 'error' THEN problem || '.'
+        ELSE 'None is set, and nothing is sealed.' END;
+    hint := CASE WHEN status = 'ok' THEN NULL WHEN problem IS NULL THEN 'Put their lines back into the file of master keys, from its backup, and reload.' ELSE hint END;
+    RETURN NEXT;
+END;
+$$;
+
 -- With goya's rights; refuses callers who are not administrators.
 CREATE FUNCTION goya_private.health_inside(OUT component text, OUT status text, OUT detail text, OUT hint text) RETURNS SETOF record
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -209,6 +247,7 @@ BEGIN
                  THEN 'Only notify triggers need it. Let goya_listener connect locally (pg_hba.conf, goya.listen_conninfo).' END;
     END IF;
 
+    RETURN QUERY SELECT * FROM goya_private.health_of_master_key();
     RETURN QUERY SELECT 'copy', CASE WHEN count(*) = 0 THEN 'ok' ELSE 'error' END,
         CASE WHEN count(*) = 0 THEN 'This database is the one that ran before.' ELSE 'This database is a copy of another: everything is paused.' END,
         CASE WHEN count(*) > 0 THEN 'If the original no longer runs, SELECT goya.adopt_copy();' END

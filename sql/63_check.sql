@@ -19,6 +19,7 @@
 --   queue   queue_row queued_twice queued_again retry_lost call_lost wait_lost signal_lost signal_taken approval_lost
 --           node_lost join_count map_count
 --   runs    run_without_task run_node run_row run_attempt done_twice done_count task_incomplete run_too_early compensation_run seq_twice seq_high epoch_ahead
+--   callbacks  callback_lost callback_row
 --   rest    row_without_task tenant_missing completion_told event_twice event_row event_queue slot_row revision_row trigger_row
 --           context_version context_state artifact_row asset_row
 --   capabilities  operator_row operator_dependency algorithm_row implementation_row evaluation_row model_row profile_row prompt_row stand_in_row
@@ -39,6 +40,7 @@ BEGIN
             UNION ALL SELECT * FROM goya_private.check_runs()
             UNION ALL SELECT * FROM goya_private.check_rest()
             UNION ALL SELECT * FROM goya_private.check_agents()
+            UNION ALL SELECT * FROM goya_private.check_callbacks()
             UNION ALL SELECT * FROM goya_private.check_capabilities()
             UNION ALL SELECT * FROM goya_private.check_money()
             UNION ALL SELECT * FROM goya_private.check_usage()

@@ -38,6 +38,7 @@ CREATE FUNCTION goya_private.check_rest(OUT code text, OUT subject text, OUT det
             UNION ALL SELECT 'goya_private.signals', x.task_id, NULL FROM goya_private.signals x
             UNION ALL SELECT 'goya_private.cancel_requests', x.task_id, NULL FROM goya_private.cancel_requests x
             UNION ALL SELECT 'goya_private.work', x.task_id, x.tenant_id FROM goya_private.work x
+            UNION ALL SELECT 'goya_private.callbacks', x.task_id, NULL FROM goya_private.callbacks x
             UNION ALL SELECT 'goya_private.task_log', x.task_id, x.tenant_id FROM goya_private.task_log x
             UNION ALL SELECT 'goya.approvals', x.task_id, x.tenant_id FROM goya.approvals x
             UNION ALL SELECT 'goya.artifacts', x.task_id, x.tenant_id FROM goya.artifacts x
@@ -64,6 +65,7 @@ CREATE FUNCTION goya_private.check_rest(OUT code text, OUT subject text, OUT det
             UNION ALL SELECT 'goya.schemas', x.tenant_id FROM goya.schemas x GROUP BY x.tenant_id
             UNION ALL SELECT 'goya.secrets', x.tenant_id FROM goya.secrets x GROUP BY x.tenant_id
             UNION ALL SELECT 'goya_private.tenant_keys', x.tenant_id FROM goya_private.tenant_keys x GROUP BY x.tenant_id
+            UNION ALL SELECT 'goya_private.trial_rates', x.tenant_id FROM goya_private.trial_rates x
             UNION ALL SELECT 'goya.wallets', x.tenant_id FROM goya.wallets x
             UNION ALL SELECT 'goya.wallet_entries', x.tenant_id FROM goya.wallet_entries x GROUP BY x.tenant_id
             UNION ALL SELECT 'goya.holds', x.tenant_id FROM goya.holds x GROUP BY x.tenant_id

@@ -21,6 +21,10 @@ class_of(int sqlerrcode)
 		return GOYA_ERR_POLICY_DENY;
 	if (sqlerrcode == ERRCODE_QUERY_CANCELED)
 		return GOYA_ERR_TIMEOUT;
+	if (sqlerrcode == GOYA_ERR_NOT_FOUND)
+		return GOYA_ERR_VALIDATION;	/* as the 404 it is: what is not there now will not be there in a second */
+	if (sqlerrcode == GOYA_ERR_TOO_MANY)
+		return GOYA_ERR_TRANSIENT;
 	if (sqlerrcode == ERRCODE_RAISE_EXCEPTION)
 		return GOYA_ERR_UNKNOWN;
 	switch (ERRCODE_TO_CATEGORY(sqlerrcode))

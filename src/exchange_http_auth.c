@@ -70,6 +70,26 @@ add_basic(struct HttpAuth *a, const Jsonb *auth, const char *secret)
 	add_line(a, goya_secrets_printf(a->secrets, "Authorization: Basic %s", encoded));
 }
 
+/* In a url it is sent escaped, in digits that libcurl likes: an answer may have that in base64 or hexadecimal, too. */
+static void
+add_escaped(struct HttpAuth *a, const char *name, const char *secret)
+{
+	char	   *escaped = goya_http_url_escape(secret, strlen(secret), false);
+	size_t		len = strlen(escaped);
+
+	if (strcmp(escaped, secret) != 0)
+	{
+		goya_secrets_add_form(a->secrets, name, escaped, len);
+		for (char *p = escaped; (p = strchr(p, '%')) != NULL; p += 3)
+		{
+			p[1] = pg_ascii_tolower(p[1]);
+			p[2] = pg_ascii_tolower(p[2]);
+		}
+		goya_secrets_add_form(a->secrets, name, escaped, len);
+	}
+	explicit_bzero(escaped, len);
+}
+
 static void
 read_auth(struct HttpAuth *a, const GoyaWork *w, const GoyaSecretTarget *target, const Jsonb *auth)
 {
@@ -84,6 +104,7 @@ read_auth(struct HttpAuth *a, const GoyaWork *w, const GoyaSecretTarget *target,
 	{
 		a->param = text_of(auth, "name", "");
 		a->value = secret;
+		add_escaped(a, text_of(auth, "secret", ""), secret);
 	}
 	else if (strcmp(type, "api_key") == 0)
 		add_line(a, goya_secrets_printf(a->secrets, "%s: %s%s", text_of(auth, "name", ""), text_of(auth, "prefix", ""), secret));

@@ -19,6 +19,7 @@
 /* SQLSTATEs that front ends map to HTTP: PTnnn becomes status nnn in PostgREST. */
 #define GOYA_ERR_NOT_FOUND	MAKE_SQLSTATE('P', 'T', '4', '0', '4')
 #define GOYA_ERR_NO_MONEY	MAKE_SQLSTATE('P', 'T', '4', '0', '2')
+#define GOYA_ERR_TOO_MANY	MAKE_SQLSTATE('P', 'T', '4', '2', '9')
 
 /* Lanes of goya_private.ready: who takes a row. */
 typedef enum GoyaLane

@@ -89,6 +89,7 @@ typedef struct GoyaModelAnswer
 {
 	MemoryContext cxt;			/* of all that is kept in it */
 	StringInfoData text;
+	int			passed;			/* bytes of the text that are clean, and in the stream */
 	StringInfoData reasoning;
 	GoyaModelTool *tools;		/* GOYA_MODEL_MAX_TOOLS of them, once there is one */
 	int			n_tools;
@@ -168,7 +169,7 @@ extern Jsonb *goya_model_repair_messages(Jsonb *messages, const char *answer, Li
 /* model_answer.c */
 extern GoyaModelAnswer *goya_model_answer_create(void);
 extern void goya_model_answer_read(GoyaModelAnswer *a, GoyaModelOperation operation, const char *body, size_t len);
-extern void goya_model_answer_delta(GoyaModelAnswer *a, Jsonb *event, GoyaStream *out);
+extern void goya_model_answer_delta(GoyaModelAnswer *a, Jsonb *event);
 extern Jsonb *goya_model_answer_tools(const GoyaModelAnswer *a);
 extern Jsonb *goya_model_spill(const GoyaWork *w, Jsonb *output);	/* images become assets; in the recording transaction */
 extern Jsonb *goya_model_parse(const char *text, size_t len, char **error);	/* JSON that may be wrong */

@@ -309,7 +309,7 @@ goya_model_answer_read(GoyaModelAnswer *a, GoyaModelOperation operation, const c
 }
 
 void
-goya_model_answer_delta(GoyaModelAnswer *a, Jsonb *event, GoyaStream *out)
+goya_model_answer_delta(GoyaModelAnswer *a, Jsonb *event)
 {
 	Jsonb	   *choices = goya_json_get(event, "choices");
 	int			text = a->text.len;
@@ -321,8 +321,6 @@ goya_model_answer_delta(GoyaModelAnswer *a, Jsonb *event, GoyaStream *out)
 		return;
 	if (goya_json_array_length(choices) > 0)
 		read_choice(a, goya_json_array_get(choices, 0), "delta");
-	if (out != NULL)
-		goya_stream_add(out, a->text.data + text, a->text.len - text);
 	if (a->text.len > text || a->reasoning.len > reasoning ||
 		(a->n_tools > 0 && a->tools[a->n_tools - 1].arguments.len + a->n_tools > tools))
 		a->deltas++;

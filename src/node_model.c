@@ -43,6 +43,67 @@ start(GoyaExchange *x, GoyaBatch *b, const GoyaWork *w, GoyaNodeScope *scope, Js
 
 /* ----- an answer that comes in pieces ----- */
 
+/*
+ * Passes on what the text has grown by. A key that a service says back a few characters at a time is in no event, but in the text they
+ * make: it is taken out of that too, and its beginning is passed on when more has shown that it is none.
+ */
+static void
+pass_on(GoyaModelCall *call, bool all)
+{
+	GoyaModelAnswer *a = call->answer;
+	const char *piece = a->text.data + a->passed;
+	size_t		held = 0;
+	size_t		len = a->text.len - a->passed;
+	size_t		n = len;
+	const char *clean = goya_secret_redact_piece(call->secrets, piece, len, &n, &held);
+
+	if (all && held > 0)
+	{
+		held = 0;
+		clean = goya_secret_redact(call->secrets, piece, len, &n);
+	}
+	if (clean != piece)
+	{
+		char	   *rest = pnstrdup(piece + len - held, held);
+
+		a->text.len = a->passed;
+		appendBinaryStringInfo(&a->text, clean, n);
+		appendBinaryStringInfo(&a->text, rest, held);
+	}
+	if (call->out != NULL)
+		goya_stream_add(call->out, a->text.data + a->passed, n);
+	a->passed += n;
+}
+
+static void
+clean_text(GoyaModelCall *call, StringInfo s)
+{
+	size_t		n;
+	const char *clean = goya_secret_redact(call->secrets, s->data, s->len, &n);
+
+	if (clean != s->data)
+	{
+		resetStringInfo(s);
+		appendBinaryStringInfo(s, clean, n);
+	}
+}
+
+/* All that is made of pieces. Of an answer that was cut the beginning of a key is not passed on. */
+static void
+end_pieces(GoyaModelCall *call)
+{
+	GoyaModelAnswer *a = call->answer;
+
+	pass_on(call, a->ended);
+	clean_text(call, &a->reasoning);
+	for (int i = 0; i < a->n_tools; i++)
+	{
+		clean_text(call, &a->tools[i].id);
+		clean_text(call, &a->tools[i].name);
+		clean_text(call, &a->tools[i].arguments);
+	}
+}
+
 static void
 on_event(void *arg, const GoyaEvent *e)
 {
@@ -64,7 +125,10 @@ on_event(void *arg, const GoyaEvent *e)
 	old = MemoryContextSwitchTo(piece);
 	event = goya_model_parse(e->data, e->data_len, &error);
 	if (event != NULL)
-		goya_model_answer_delta(a, event, call->out);
+	{
+		goya_model_answer_delta(a, event);
+		pass_on(call, false);
+	}
 	else
 		a->problem = MemoryContextStrdup(a->cxt, psprintf("an event of its stream is not JSON: %s", error));
 	MemoryContextSwitchTo(old);
@@ -75,24 +139,20 @@ static void
 received(GoyaExchange *x, const char *data, size_t len)
 {
 	GoyaModelCall *call = x->state;
-	size_t		back = call->secrets ? goya_secrets_longest(call->secrets) : 0;
 	size_t		n;
+	size_t		held;
 	const char *clean;
 
-	if (back == 0)
+	if (call->secrets == NULL)
 	{
 		goya_model_events_read(&call->events, data, len, on_event, call);
 		return;
 	}
 	appendBinaryStringInfo(&call->held, data, len);
-	clean = goya_secret_redact(call->secrets, call->held.data, call->held.len, &n);
-	if (n < back)
-		return;
-	goya_model_events_read(&call->events, clean, n - (back - 1), on_event, call);
-	clean = pnstrdup(clean + n - (back - 1), back - 1);
-	resetStringInfo(&call->held);
-	appendBinaryStringInfo(&call->held, clean, back - 1);
-	pfree(unconstify(char *, clean));
+	clean = goya_secret_redact_piece(call->secrets, call->held.data, call->held.len, &n, &held);
+	goya_model_events_read(&call->events, clean, n, on_event, call);
+	memmove(call->held.data, call->held.data + call->held.len - held, held);
+	call->held.len = held;
 }
 
 /* Nothing more comes of this answer; whatever is in it, no secret of ours. */
@@ -105,6 +165,7 @@ end_received(GoyaModelCall *call, GoyaHttpResult *res)
 	if (n > 0)
 		goya_model_events_read(&call->events, clean, n, on_event, call);
 	resetStringInfo(&call->held);
+	end_pieces(call);
 	res->body = unconstify(char *, goya_secret_redact(call->secrets, res->body, res->body_len, &n));
 	res->body_len = n;
 	if (res->error != NULL)

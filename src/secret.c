@@ -48,7 +48,6 @@ struct GoyaSecrets
 	Chunk	   *chunks;
 	Secret	   *secrets;
 	GoyaSecretForm *forms;
-	size_t		longest;
 };
 
 /* ----- memory ----- */
@@ -111,7 +110,6 @@ static void
 add_form(GoyaSecrets *set, const char *name, const char *bytes, size_t len, bool loose)
 {
 	GoyaSecretForm *f = MemoryContextAllocZero(set->cxt, sizeof(GoyaSecretForm));
-	size_t		longest = loose ? 6 * len : len;	/* \u0041 */
 
 	f->name = name;
 	f->bytes = bytes;
@@ -119,7 +117,6 @@ add_form(GoyaSecrets *set, const char *name, const char *bytes, size_t len, bool
 	f->loose = loose;
 	f->next = set->forms;
 	set->forms = f;
-	set->longest = Max(set->longest, longest);
 }
 
 /*
@@ -178,20 +175,27 @@ goya_secrets_add_form(GoyaSecrets *set, const char *name, const char *form, size
 	add_hex(set, kept, value, len, "0123456789ABCDEF");
 }
 
-size_t
-goya_secrets_longest(const GoyaSecrets *set)
-{
-	return set != NULL ? set->longest : 0;
-}
-
 const char *
 goya_secret_redact(const GoyaSecrets *set, const char *buf, size_t len, size_t *out_len)
 {
-	char	   *changed = set != NULL && set->forms != NULL ? goya_redact_forms(set->forms, buf, len, out_len) : NULL;
+	char	   *changed = set != NULL && set->forms != NULL ? goya_redact_forms(set->forms, buf, len, out_len, NULL) : NULL;
 
 	if (changed != NULL)
 		return changed;
 	*out_len = len;
+	return buf;
+}
+
+const char *
+goya_secret_redact_piece(const GoyaSecrets *set, const char *buf, size_t len, size_t *out_len, size_t *held)
+{
+	char	   *changed;
+
+	*held = 0;
+	changed = set != NULL && set->forms != NULL ? goya_redact_forms(set->forms, buf, len, out_len, held) : NULL;
+	if (changed != NULL)
+		return changed;
+	*out_len = len - *held;
 	return buf;
 }
 

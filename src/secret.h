@@ -9,8 +9,8 @@
  *		resolved 			for where the request goes; the header that carries it is built with goya_secrets_printf, so that it is wiped too.
  *		answered() goya_secret_redact on every byte string of the answer that may be stored: body, each header, a final URL, an error's
  *		text.  A redirect or a next page at another origin is asked for without the headers that carry secrets.
- *		received() bytes come in pieces: keep the last goya_secrets_longest() - 1 of them back until more have come, so that no secret is
- *		cut in two.
+ *		received() bytes come in pieces: goya_secret_redact_piece keeps back what may be the beginning of a secret. Where pieces of text are
+ *		put together from pieces of the answer (words of a model), the text they make is redacted once more.
  *
  * A node's input, the plan and templates never have the value: a template has no root for secrets.
  *-------------------------------------------------------------------------
@@ -57,8 +57,10 @@ extern void goya_secrets_add_form(GoyaSecrets *set, const char *name, const char
  */
 extern const char *goya_secret_redact(const GoyaSecrets *set, const char *buf, size_t len, size_t *out_len);
 
-/* At least the length of the longest text that redaction looks for. */
-extern size_t goya_secrets_longest(const GoyaSecrets *set);
+/*
+ * The same of text that comes in pieces: the last *held bytes may be the beginning of a secret, are not in the result, and come again with what follows.
+ */
+extern const char *goya_secret_redact_piece(const GoyaSecrets *set, const char *buf, size_t len, size_t *out_len, size_t *held);
 
 /* secret_host.c: "[http://][*.]host[:port]"; throws 22023 with what is wrong.  The result is how it is stored. */
 extern char *goya_secret_host_pattern(const char *text);
@@ -81,6 +83,6 @@ typedef struct GoyaSecretForm
 	bool		loose;			/* characters may be written in other ways */
 } GoyaSecretForm;
 
-extern char *goya_redact_forms(const GoyaSecretForm *forms, const char *buf, size_t len, size_t *out_len);	/* NULL: nothing found */
+extern char *goya_redact_forms(const GoyaSecretForm *forms, const char *buf, size_t len, size_t *out_len, size_t *held);	/* NULL: nothing found */
 
 #endif

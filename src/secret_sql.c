@@ -19,6 +19,7 @@
 #include "tcop/tcopprot.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 
 #include "envelope.h"
 #include "goya.h"
@@ -27,6 +28,7 @@
 #include "secret.h"
 
 #define KEY_KIND "key"
+#define EXPLAIN_SETTING "auto_explain.log_min_duration"
 
 PG_FUNCTION_INFO_V1(goya_hide_statement_sql);
 PG_FUNCTION_INFO_V1(goya_secret_hosts_sql);
@@ -42,14 +44,17 @@ PG_FUNCTION_INFO_V1(goya_redact_pii_sql);
 
 /*
  * The statement that is running may have a secret in its text. From here on it is not in pg_stat_activity, nor in the log with an error
- * that follows. What PostgreSQL wrote before (log_statement) or writes from its own copy (log_min_duration_statement, auto_explain) is
- * not ours to change.
+ * that follows. What PostgreSQL wrote before (log_statement) or writes from its own copy (log_min_duration_statement) is not ours to
+ * change.
+ * auto_explain would write values of parameters as parts of the plan: it says nothing of the rest of this transaction.
  */
 Datum
 goya_hide_statement_sql(PG_FUNCTION_ARGS)
 {
 	static const char hidden[] = "(a statement of goya that holds a secret)";
 
+	if (GetConfigOption(EXPLAIN_SETTING, true, false) != NULL)
+		set_config_option(EXPLAIN_SETTING, "-1", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	if (debug_query_string != NULL)
 	{
 		debug_query_string = hidden;

@@ -1,12 +1,13 @@
 /*-------------------------------------------------------------------------
  * secret_probe.c
- *		For test/tap/040_secrets.pl: what only C may do with secrets, as SQL functions.  Never installed.
+ *		For test/tap/040_secrets.pl and 048_canary.pl: what only C may do with secrets, as SQL functions.  Never installed.
  *
  * Built by the test with the compiler alone, loaded by its path into a server that preloads goya, whose functions it calls.
  */
 #include "postgres.h"
 
 #include "fmgr.h"
+#include "lib/stringinfo.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/uuid.h"
@@ -61,6 +62,39 @@ probe_redact(PG_FUNCTION_ARGS)
 		(void) goya_secret_resolve(set, PG_GETARG_UUID_P(0), name, &target, NULL);
 	result = goya_secret_redact(set, VARDATA_ANY(answer), VARSIZE_ANY_EXHDR(answer), &len);
 	PG_RETURN_BYTEA_P(bytes(result, len));
+}
+
+/* (tenant, name, tls, host, port, answer, size): the answer, redacted as it comes in pieces of that size */
+PG_FUNCTION_INFO_V1(probe_redact_pieces);
+Datum
+probe_redact_pieces(PG_FUNCTION_ARGS)
+{
+	GoyaSecrets *set = goya_secrets_create(CurrentMemoryContext);
+	GoyaSecretTarget target = {PG_GETARG_BOOL(2), string(fcinfo, 3), PG_GETARG_INT32(4)};
+	bytea	   *answer = PG_GETARG_BYTEA_PP(5);
+	int			size = PG_GETARG_INT32(6);
+	const char *at = VARDATA_ANY(answer);
+	const char *end = at + VARSIZE_ANY_EXHDR(answer);
+	const char *clean;
+	StringInfoData held;
+	StringInfoData all;
+	size_t		left;
+	size_t		len;
+
+	(void) goya_secret_resolve(set, PG_GETARG_UUID_P(0), string(fcinfo, 1), &target, NULL);
+	initStringInfo(&held);
+	initStringInfo(&all);
+	for (; at < end; at += Min(size, end - at))
+	{
+		appendBinaryStringInfo(&held, at, Min(size, end - at));
+		clean = goya_secret_redact_piece(set, held.data, held.len, &len, &left);
+		appendBinaryStringInfo(&all, clean, len);
+		memmove(held.data, held.data + held.len - left, left);
+		held.len = left;
+	}
+	clean = goya_secret_redact(set, held.data, held.len, &len);
+	appendBinaryStringInfo(&all, clean, len);
+	PG_RETURN_BYTEA_P(bytes(all.data, all.len));
 }
 
 /* (pattern, tls, host, port): does it match? */

@@ -52,6 +52,24 @@ SELECT is(pg_temp.choice('low_cost'), 'cheap (policy low_cost: the lowest cost, 
 SELECT is(pg_temp.choice('high_quality', 'standard'), 'cheap (policy high_quality: the best quality, 0.600)', 'only those of the tier');
 SELECT is(pg_temp.choice('high_quality', 'golden'), 'good (policy high_quality: the best quality, 0.900; there is none of tier golden), cheap', 'if there are any');
 
+-- ---- quoted ----
+SELECT (goya.set_price('regress-good' || :'n', 900)).amount, (goya.set_price('regress-cheap' || :'n', 10, 'second')).amount \g /dev/null
+SELECT unalike(pg_temp.try(format($$SELECT goya.create_operator(%1$L, 'sql', %2$L)$$, 'priced-' || o || :'n', c)), '_____: %', 'a priced one') FROM (VALUES
+    ('good', format('{"function": "regress_algorithms.good", "price": "regress-good%s"}', :'n')),
+    ('cheap', format('{"function": "regress_algorithms.cheap", "price": {"name": "regress-cheap%s", "quantity": "{{ input.seconds }}", "estimate": 4}}', :'n'))) v(o, c);
+SELECT unalike(pg_temp.try(format('SELECT goya.create_algorithm(%L)', 'priced' || :'n')), '_____: %', 'an algorithm of those');
+SELECT is(pg_temp.try(format('SELECT goya.add_implementation(%L, %L, cost => %s, quality => %s)', 'priced' || :'n', 'priced-' || o || :'n', c, q)), '', o) FROM (VALUES ('good', 900, 0.9), ('cheap', 40, 0.5)) v(o, c, q);
+SELECT pg_temp.define('quoted', format('{"nodes": [{"key": "a", "kind": "algorithm", "algorithm": "priced%1$s", "policy": "high_quality"},
+    {"key": "m", "kind": "map", "over": "{{ input.list }}", "node": {"key": "each", "kind": "algorithm", "algorithm": "priced%1$s", "policy": "low_cost"}}]}', :'n')::jsonb);
+SELECT is(replace(pg_temp.try($$SELECT string_agg(concat_ws(' ', node, unit, quantity, amount), ', ') FROM goya.quote('quoted', '{"list": [1, 2, 3], "seconds": 7}')$$), :'n', ''),
+    'a.priced-good request 1 900, each.priced-cheap second 12 120, 1020', 'a quote has what the implementation would cost that the policy would choose now');
+SELECT is((SELECT goya_private.quote_resolved(r.tenant_id, r.resolved, clock_timestamp()) FROM goya.workflow_revisions r JOIN goya.workflows w ON w.id = r.workflow_id WHERE w.name = 'quoted'
+           ORDER BY r.published_at DESC LIMIT 1), 0::bigint, 'and the task''s own hold has not: the child has one');
+SELECT is(pg_temp.try(format('SELECT goya.add_implementation(%L, %L, cost => 1, quality => 0.95)', 'priced' || :'n', :'good')), '', 'another, of no price');
+SELECT is(pg_temp.try($$SELECT amount FROM goya.quote('quoted', '{"list": []}') WHERE node IS NULL$$), '900', 'an implementation that was not there at publishing is none; no items, no price');
+SELECT pg_temp.define('quoted', format('{"nodes": [{"key": "a", "kind": "algorithm", "algorithm": "priced%1$s", "policy": "high_quality"}]}', :'n')::jsonb);
+SELECT is(pg_temp.try($$SELECT amount FROM goya.quote('quoted')$$), '0', 'a better one at no price');
+
 -- ---- run ----
 SELECT pg_temp.start('low', format('{"nodes": [{"key": "a", "kind": "algorithm", "algorithm": "%s", "policy": "low_cost"}]}', :'algo')::jsonb, '{"frame": 1}');
 SELECT is(pg_temp.outcome('low'), 'succeeded {"by": "cheap", "people": 2}', 'a node gets what the policy says');
@@ -84,7 +102,7 @@ SELECT is(pg_temp.try(format('SELECT goya.activate_algorithm_version(%L, 1)', :'
 SELECT pg_temp.define('forged', jsonb_build_object('nodes', jsonb_build_array(jsonb_build_object('key', 'a', 'kind', 'workflow', 'workflow', 'x', 'algorithm', :'algo', 'version', 1, 'policy', 'low_cost',
     'candidates', jsonb_build_array(jsonb_build_object('workflow', (SELECT w.id FROM goya.workflows w WHERE w.name = 'low' AND w.owner_role = 'regress_algorithms'), 'revision', 1))))));
 SELECT pg_temp.run('forged', $$SELECT goya.run('forged')$$);
-SELECT is(pg_temp.outcome('forged'), 'failed UNKNOWN PT404: node "a" has no implementation left to choose', 'candidates that do not stand for an operator of the tenant are none');
+SELECT is(pg_temp.outcome('forged'), 'failed VALIDATION PT404: node "a" has no implementation left to choose', 'candidates that do not stand for an operator of the tenant are none');
 SELECT is(pg_temp.try(format('SELECT goya.drop_implementation(%L, %L, 1)', :'algo', :'good')), '', 'an implementation goes with its evaluations');
 SELECT is((SELECT count(*) FROM goya.algorithm_evaluations e WHERE e.algorithm = :'algo'), 0::bigint, 'none is left');
 SELECT pg_temp.run('dropped', $$SELECT goya.run('low', '{"frame": 1}')$$);

@@ -75,6 +75,14 @@ SELECT pg_temp.start('bot', '{"nodes": [{"key": "a", "kind": "agent", "model": "
 SELECT is(pg_temp.until($$SELECT string_agg(node || ':' || status, ' ' ORDER BY node) FROM goya.node_runs WHERE task_id = pg_temp.task_id('bot')$$, 'a:waiting a.model:failed'),
           'a:waiting a.model:failed', 'an agent waits to call its model again');
 
+\getenv port GOYA_HTTP_PORT
+ALTER SYSTEM SET goya.http_allow_loopback = on;
+SELECT pg_reload_conf() \g /dev/null
+SELECT pg_temp.start('called', format('{"nodes": [{"key": "c", "kind": "http", "url": "http://127.0.0.1:%s/ok", "callback": true, "retry": {"max_attempts": 50, "initial": 0.05, "on": ["POLICY_DENY"]}}]}', :'port')::jsonb);
+SELECT is(pg_temp.until($$SELECT max(status::text) FROM goya.node_runs WHERE task_id = pg_temp.task_id('called')$$, 'waiting'), 'waiting', 'a call waits for its answer');
+ALTER SYSTEM RESET goya.http_allow_loopback;
+SELECT pg_reload_conf() \g /dev/null
+
 CREATE TEMP TABLE world (label text PRIMARY KEY, id uuid NOT NULL);
 INSERT INTO world SELECT label, id FROM started
 UNION ALL SELECT 'kid', id FROM goya.tasks WHERE parent_task_id = pg_temp.task_id('zoo')
@@ -111,7 +119,7 @@ BEGIN
             WHEN 'task_id' = ANY (a.names) AND c.relname <> 'trigger_slots' THEN 'x.task_id IN (SELECT t.id FROM goya.tasks t WHERE t.tenant_id = $1)'
             WHEN c.relname = 'trigger_slots' THEN 'x.trigger_id IN (SELECT t.id FROM goya.triggers t WHERE t.tenant_id = $1)' END AS mine
         FROM pg_class c CROSS JOIN LATERAL (SELECT array_agg(attname) AS names FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0) a
-        WHERE c.relnamespace IN ('goya'::regnamespace, 'goya_private'::regnamespace) AND c.relkind = 'r' AND c.relname <> 'members'
+        WHERE c.relnamespace IN ('goya'::regnamespace, 'goya_private'::regnamespace) AND c.relkind = 'r' AND c.relname NOT IN ('members', 'callbacks')
     LOOP
         CONTINUE WHEN item.mine IS NULL;
         EXECUTE format('INSERT INTO %1$s SELECT r.* FROM (SELECT to_jsonb(x) AS content FROM %1$s x WHERE %2$s) o CROSS JOIN generate_series(1, $2) n
@@ -119,6 +127,9 @@ BEGIN
                        CASE WHEN item.name = 'goya.tenants'::regclass THEN $j$(o.content || jsonb_build_object('name', 'regress-check-' || n))$j$ ELSE 'o.content' END)
         USING tenant, copies;
     END LOOP;
+    INSERT INTO goya_private.callbacks (token_hash, task_id, node, plan_node, item, attempt, expires_at)
+    SELECT sha256(c.token_hash || n::text::bytea), pg_temp.moved(c.task_id::text, n)::uuid, c.node, c.plan_node, c.item, c.attempt, c.expires_at
+    FROM goya_private.callbacks c CROSS JOIN generate_series(1, copies) n WHERE c.task_id = pg_temp.task_id('called') AND c.attempt = (SELECT max(attempt) FROM goya_private.callbacks x WHERE x.task_id = c.task_id);
     -- A JSON null has become no value on the way.
     UPDATE goya.node_runs SET output = 'null' WHERE output IS NULL AND status IN ('succeeded', 'compensated') AND task_id::text LIKE 'cc%';
 END $$;
@@ -251,6 +262,15 @@ INSERT INTO breaches (expected, deed) VALUES
 ('revision_row@workflow spare', $$UPDATE goya.workflow_revisions SET tenant_id = {nobody} WHERE workflow_id = {workflow spare}$$),
 ('secret_row@tenant', $$INSERT INTO goya.secrets (tenant_id, name, hosts, key_id) VALUES ({tenant}, 'lost', '{a.example.com}', 'k1')$$),
 ('secret_row@tenant', $$INSERT INTO goya_private.secret_values (tenant_id, name, sealed) VALUES ({tenant}, 'stray', '')$$),
+-- Calls that are answered later.
+('callback_lost@called', $$DELETE FROM goya_private.callbacks WHERE task_id = {called}$$),
+('callback_lost@called callback_row@called', $$UPDATE goya_private.callbacks SET item = 1 WHERE task_id = {called}$$),
+('callback_lost@called', $$UPDATE goya_private.callbacks SET called_at = now(), payload = '{}' WHERE task_id = {called}$$),
+('callback_lost@called', $$DELETE FROM goya_private.timers WHERE task_id = {called} AND verb = 1$$),
+('callback_row@called', $$UPDATE goya_private.callbacks SET plan_node = 5 WHERE task_id = {called}$$),
+('callback_row@called', $$UPDATE goya_private.callbacks SET payload = '{}' WHERE task_id = {called}$$),
+('row_without_task@nobody', $$UPDATE goya_private.callbacks SET task_id = {nobody} WHERE task_id = {called};
+    INSERT INTO goya_private.callbacks SELECT 'x'::bytea || decode(replace({called}::text, '-', ''), 'hex'), {called}, node, plan_node, item, attempt, expires_at FROM goya_private.callbacks WHERE task_id = {nobody}$$),
 ('operator_row@nobody', $$INSERT INTO goya.operators (id, tenant_id, name, active_version) VALUES ({nobody}, {tenant}, 'op', 1)$$),
 ('operator_row@operator', $$UPDATE goya.operator_versions SET status = 'draft' WHERE operator_id = {operator} AND version = 2$$),
 ('operator_row@operator', $$UPDATE goya.operators SET status = 'archived' WHERE id = {operator}$$),
@@ -381,6 +401,7 @@ BEGIN
     END LOOP;
     DELETE FROM goya_private.trigger_slots s WHERE NOT EXISTS (SELECT FROM goya.triggers t WHERE t.id = s.trigger_id);
     DELETE FROM goya_private.signals s WHERE NOT EXISTS (SELECT FROM goya.tasks t WHERE t.id = s.task_id);
+    DELETE FROM goya_private.callbacks s WHERE NOT EXISTS (SELECT FROM goya.tasks t WHERE t.id = s.task_id);
     DELETE FROM goya_private.timers s WHERE NOT EXISTS (SELECT FROM goya.tasks t WHERE t.id = s.task_id);
     DELETE FROM goya.tenants WHERE id = tenant;
 END $$;

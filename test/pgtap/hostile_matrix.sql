@@ -125,6 +125,7 @@ INSERT INTO goya.tool_policies (tenant_id, name, decision, condition) VALUES (ho
 INSERT INTO goya_private.callbacks (token_hash, task_id, node, plan_node, item, attempt, expires_at) VALUES (sha256('token-a'), host.id(6), 'ask', 1, 0, 1, now() + interval '1 day');
 INSERT INTO goya_private.programs (name, path, arguments, tenants, description, timeout_ms, output_kb, environment)
 VALUES ('program-a', '/bin/' || host.canary(), ARRAY[host.canary()], ARRAY[host.tenant()], host.canary(), 1000, 1, '{}');
+INSERT INTO goya_private.trial_rates VALUES (host.tenant(), now(), 1);
 INSERT INTO goya_private.prompt_cache (tenant_id, key, output, expires_at) VALUES (host.tenant(), 'x', '{}', now() + interval '1 day');
 INSERT INTO goya_private.stream_chunks (task_id, node, item, seq, attempt, position, flags, delta) VALUES (host.id(6), 'ask', 0, 1, 1, 0, 3, 'x');
 -- One that nobody has claimed, and one of host-a's worker.

@@ -256,7 +256,7 @@ SELECT pg_temp.get('api key', '/needs?header=x-key&value=Key+tok-0123456789abcde
 SELECT pg_temp.get('query key', '/needs?param=key&value=tok-0123456789abcdef', '{"auth": {"type": "api_key", "secret": "http.token", "name": "key", "in": "query"}}');
 SELECT pg_temp.get('secret header', '/needs?header=x-s&value=tok-0123456789abcdef', '{"secret_headers": {"X-S": "http.token"}}');
 SELECT pg_temp.get('wrong key', '/needs?header=authorization&value=other', '{"auth": {"type": "bearer", "secret": "http.token"}}');
-SELECT pg_temp.get('no secret', '/ok', '{"auth": {"type": "bearer", "secret": "http.none"}}');
+SELECT pg_temp.get('no secret', '/ok', '{"auth": {"type": "bearer", "secret": "http.none"}, "retry": {"max_attempts": 3, "initial": 0.01}}');
 SELECT pg_temp.get('other host', '/ok', '{"auth": {"type": "bearer", "secret": "http.elsewhere"}}');
 SELECT pg_temp.get('auth away', '/redirect?to=http://localhost:' || :'port' || '/echo', '{"redirects": 3, "auth": {"type": "api_key", "secret": "http.token", "name": "X-Mine"}}');
 SELECT pg_temp.get('auth back', '/redirect?to=' || 'http://localhost:' || :'port' || '/redirect%3Fto%3Dhttp://127.0.0.1:' || :'port' || '/echo', '{"redirects": 3, "auth": {"type": "bearer", "secret": "http.token"}}');
@@ -278,7 +278,8 @@ SELECT is(pg_temp.output('basic', 'h') ->> 'got', 'Basic [secret http.token]', '
 SELECT is(pg_temp.output('query key', 'h') #>> '{query,key}', '[secret http.token]', 'also of the url');
 SELECT matches(pg_temp.outcome('wrong key'), '^failed POLICY_DENY 38000: the service answered 401', 'refused by the service');
 SELECT ok((pg_temp.task('wrong key')).error::text NOT LIKE '%0123456789%' AND (pg_temp.task('wrong key')).error ->> 'detail' LIKE '%[secret http.token]%', 'its error is redacted');
-SELECT matches(pg_temp.outcome('no secret'), '^failed [A-Z_]+ PT404', 'no such secret');
+SELECT matches(pg_temp.outcome('no secret'), '^failed VALIDATION PT404', 'no such secret');
+SELECT is((SELECT count(*) FROM goya.node_runs r WHERE r.task_id = pg_temp.task_id('no secret')), 1::bigint, 'which is not tried again');
 SELECT matches(pg_temp.outcome('other host'), '^failed POLICY_DENY 42501', 'a secret of another host');
 SELECT ok(NOT pg_temp.output('auth away', 'h') -> 'headers' ? 'x-mine', 'a secret does not follow to another host');
 SELECT ok(NOT pg_temp.output('auth back', 'h') -> 'headers' ? 'authorization', 'nor back');

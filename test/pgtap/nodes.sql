@@ -288,7 +288,7 @@ SELECT is((SELECT jsonb_build_object('status', c.status, 'input', c.input, 'run_
     '{"status": "succeeded", "input": {"n": 21}, "run_as": "regress_nodes", "depth": 1, "trace": true}', 'workflow: the child is a task of its own');
 SELECT matches(pg_temp.outcome('workflow fails'), '^failed VALIDATION 22012: child task [0-9a-f-]{36} failed$', 'workflow: a failed child, with its class and code');
 SELECT is((pg_temp.task('workflow fails')).error ->> 'detail', 'inner', 'and its message as detail');
-SELECT is(pg_temp.outcome('workflow unknown'), 'failed UNKNOWN PT404: workflow "no such workflow" not found', 'workflow: an unknown one fails the node');
+SELECT is(pg_temp.outcome('workflow unknown'), 'failed VALIDATION PT404: workflow "no such workflow" not found', 'workflow: an unknown one fails the node');
 SELECT is(pg_temp.outcome('workflow unknown handled'), 'succeeded "PT404"', 'and an edge on failure takes it');
 SELECT matches(pg_temp.outcome('workflow itself'), '^failed RESOURCE_LIMIT 54000: child task', 'workflow: one that starts itself ends at goya.max_depth');
 SELECT is(pg_temp.outcome('workflow timeout'), 'failed TIMEOUT 57014: the child task did not end in time', 'workflow: its timeout');

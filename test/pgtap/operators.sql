@@ -96,6 +96,18 @@ SELECT matches(pg_temp.try(format('SELECT goya.%s', call)), e, call) FROM (VALUE
     ('test_operator(''nix'')', '^PT404'), (format('test_operator(%L, timeout => ''0'')', :'need'), '^22023'), (format('test_operator(%L, version => 4)', :'op'), '^55000'),
     (format('test_operator(%L, version => 1)', :'op'), '^22023')) v(call, e);
 SELECT matches(pg_temp.try(format('SELECT (goya.test_result(goya.test_operator(%L))).status', :'need')), '^55000', 'a result is for another transaction');
+UPDATE goya.tenants t SET settings = t.settings || '{"trials_per_minute": 2}' WHERE t.name = 'default';
+DELETE FROM goya_private.trial_rates;
+SELECT matches(pg_temp.try(format($$SELECT goya.test_operator('try%s', '{"a": 1}') FROM generate_series(1, 3)$$, :'n')), '^PT429: too many trials', 'no more than the tenant may make in a minute');
+SELECT is((SELECT count(*) FROM goya_private.trial_rates), 0::bigint, 'those of a statement that failed do not count');
+INSERT INTO goya_private.trial_rates SELECT t.id, date_trunc('minute', clock_timestamp()) + i, 2 FROM goya.tenants t, (VALUES (interval '0'), ('1 minute')) v(i) WHERE t.name = 'default'
+    ORDER BY i DESC LIMIT 1;
+SELECT matches(pg_temp.try($$SELECT goya.create_model('tried' || current_setting('test.n'), 'http://127.0.0.1:9/v1')$$), '^.{36}$', 'a model');
+SELECT matches(pg_temp.try($$SELECT goya.test_model('tried' || current_setting('test.n'))$$), '^PT429: too many trials', 'those of models are among them');
+UPDATE goya_private.trial_rates SET minute = minute - interval '2 minutes';
+SELECT matches(pg_temp.try(format($$SELECT goya.test_operator('try%s', '{"a": 1}')$$, :'n')), '^.{36}$', 'another minute, another trial');
+UPDATE goya.tenants t SET settings = t.settings - 'trials_per_minute' WHERE t.name = 'default';
+SELECT is((SELECT count(*) FROM goya_private.trial_rates WHERE trials = 1), 1::bigint, 'the first of it');
 
 -- ---- schemas: connected ----
 SELECT unalike(pg_temp.try(format($$SELECT goya.create_operator('count%s', 'sql', '{"function": "regress_operators.echo"}', '{"type": "object", "required": ["n"], "properties": {"n": {"type": "number"}}}',

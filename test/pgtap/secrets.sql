@@ -13,6 +13,14 @@ SELECT no_plan();
 
 SELECT throws_ok($$SELECT * FROM goya.list_master_keys()$$, '55000', 'goya has no master key', 'without a master key it says so');
 SELECT throws_ok($$SELECT goya_private.seal(goya.current_tenant(), 'prompt', 'r', 'x')$$, '55000', 'goya has no master key', 'and seals nothing');
+CREATE FUNCTION pg_temp.health() RETURNS text LANGUAGE sql AS $$ SELECT concat_ws(' | ', h.status, h.detail, left(h.hint, 20)) FROM goya.health() h WHERE h.component = 'master key' $$;
+SELECT is(pg_temp.health(), 'ok | None is set, and nothing is sealed.', 'which is well while nothing is sealed');
+BEGIN;
+UPDATE goya.tenants SET settings = settings || '{"encrypt_prompts": true}' WHERE name = 'default';
+SELECT is(pg_temp.health(), 'error | goya has no master key, and 1 tenants want their prompts to be sealed. | An administrator set', 'goya.health() says so where something is to be sealed');
+INSERT INTO goya.secrets (tenant_id, name, hosts, key_id) VALUES (goya.current_tenant(), 'lost', '{a.example.com}', 'k1');
+SELECT is(pg_temp.health(), 'error | goya has no master key, and 1 values are sealed, with "k1" (1): they cannot be opened. | An administrator set', 'or was');
+ROLLBACK;
 
 \set setting goya.master_key_command
 \set wanted '/bin/printf k1\\0400011223344556677\\n8899'
@@ -20,6 +28,7 @@ ALTER SYSTEM SET goya.master_key_command = :'wanted';
 SELECT pg_reload_conf() \g /dev/null
 \ir lib/reloaded.psql
 SELECT throws_ok($$SELECT * FROM goya.list_master_keys()$$, '55000', 'goya''s master keys are not as they should be', 'a key of the wrong length is refused');
+SELECT matches(pg_temp.health(), '^error \| goya''s master keys are not as they should be\. \| Lines are', 'as goya.health() says');
 \set wanted '/bin/echo k1 00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff'
 ALTER SYSTEM SET goya.master_key_command = :'wanted';
 SELECT pg_reload_conf() \g /dev/null
@@ -127,6 +136,7 @@ INSERT INTO goya_private.secret_values SELECT tenant_id, 'stray', sealed FROM go
 SELECT bag_eq($$SELECT detail FROM goya.check() WHERE code = 'secret_row'$$,
     $$VALUES ('Secret "openai" has no value.'), ('Secret "openai" is sealed with key "k1", not "k9".'), ('Secret "stray" is not there, and its value is.')$$, 'it finds what is wrong');
 SELECT is(pg_temp.try('sct_admin', $$SELECT string_agg(concat_ws(' ', key_id, active, present, sealed_values), ', ') FROM goya.list_master_keys() WHERE key_id <> 'k1'$$), 'k9 f f 1', 'a key that is not here is listed as such');
+SELECT is(pg_temp.health(), 'error | Values are sealed with keys that are not here: "k9" (1). They cannot be opened. | Put their lines back', 'and by goya.health()');
 ROLLBACK;
 
 -- ---- Another master key ----
@@ -142,6 +152,7 @@ SELECT pg_reload_conf() \g /dev/null
 \ir lib/reloaded.psql
 SELECT results_eq($$SELECT key_id, active, present, sealed_values FROM goya.list_master_keys()$$, $$VALUES ('k2', true, true, 0::bigint), ('k1', false, true, 2)$$, 'the first key is the active one');
 SELECT is(goya.hash_pii('x'), current_setting('test.hash'), 'what the older one sealed is still opened');
+SELECT is(pg_temp.health(), 'ok | Key "k2" seals; 2 values are sealed.', 'all is well');
 SELECT is((SELECT goya.reseal_secrets(1)), 1, 'one value is sealed again');
 SELECT is((SELECT goya.reseal_secrets()), 1, 'then the other');
 SELECT is((SELECT goya.reseal_secrets()), 0, 'then none');

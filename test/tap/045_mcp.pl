@@ -187,7 +187,7 @@ fails(call('odd', 'garbage'), 'UNKNOWN', qr/not JSON/, 'an answer that is cut');
 fails(call('odd', 'huge', { mb => 3 }), 'UNKNOWN', qr/larger/, 'a huge answer');
 create_server('page', "$scripted/page");
 fails(call('page', 'fine'), 'DEPENDENCY', qr/no message of the protocol|not JSON/, 'a web page is no server');
-fails(call('nobody', 'fine'), 'UNKNOWN', qr/no MCP server "nobody"/, 'an unknown server');
+fails(call('nobody', 'fine'), 'VALIDATION', qr/no MCP server "nobody"/, 'an unknown server');
 
 # ---- once, or again ----
 forget();
