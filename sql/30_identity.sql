@@ -79,6 +79,11 @@ CREATE FUNCTION goya_private.wait_announcement(task_id uuid, milliseconds intege
 CREATE FUNCTION goya_private.interrupt_task(task_id uuid) RETURNS void
     LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'goya_interrupt_task_sql';
 
+-- In the engine: what the outside calls of the task that are in flight have used so far: [{"node", "item", "attempt", "price", "cost_tag", "quantity"}];
+-- null: nothing that is known and costs something.
+CREATE FUNCTION goya_private.calls_used(task_id uuid) RETURNS jsonb
+    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'goya_calls_used_sql';
+
 -- 0: not preloaded; 1: preloaded. Calls that need workers raise 55000 with a hint when it is 0.
 CREATE FUNCTION goya_private.preloaded() RETURNS boolean
     LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'goya_preloaded_sql';

@@ -103,9 +103,10 @@ $$;
 
 -- Meters node runs and captures what they cost from their tasks' holds, as a batch does (src/usage.c). Returns a row per element. quantities: null is
 -- 1; a number counts for every unit priced under the name; an object gives each unit its own, and a unit in it that nobody priced is recorded
--- and free. A node run that was recorded before costs nothing again and returns what it did cost. The caller has locked the tasks.
+-- and free. estimated and cost_tags are empty, or have an element for each. A node run that was recorded before costs nothing again and returns what it did cost. The caller has locked the tasks.
 -- Raises PT402 when a hold cannot be enlarged, 22023 for a bad quantity or a price that is not set, 55000 when a hold is settled.
-CREATE FUNCTION goya_private.record_usage(task_ids uuid[], nodes text[], items integer[], attempts smallint[], price_names text[], quantities jsonb[])
+CREATE FUNCTION goya_private.record_usage(task_ids uuid[], nodes text[], items integer[], attempts smallint[], price_names text[], quantities jsonb[],
+    estimated boolean[] DEFAULT '{}', cost_tags text[] DEFAULT '{}')
     RETURNS TABLE (ordinal integer, cost bigint)
     LANGUAGE c VOLATILE STRICT ROWS 100 AS 'MODULE_PATHNAME', 'goya_record_usage_sql';
 

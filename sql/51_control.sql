@@ -214,8 +214,34 @@ $$;
 COMMENT ON FUNCTION goya.cancel(uuid, text) IS
 'Asks for the end of a task; true when it was not over yet.
 Never waits. The task is cancelling when the request is seen and cancelled when it has ended: waiting tasks at once, a running statement or
-transfer after its grace time, child tasks with it. What it has paid for stays captured, the rest of its hold is released.
+transfer after its grace time, child tasks with it. What it has paid for stays captured, a model''s call that is cut is billed for what it has used so
+far, the rest of the hold is released.
 Errors: PT404 no such task. Example: SELECT goya.cancel(''0190…'', ''wrong video'');';
+
+-- Calls of the task that are about to be cut are billed for what they have used so far, if there is money for it. In the engine, with the task locked.
+CREATE FUNCTION goya_private.bill_cut_calls(task_id uuid) RETURNS void
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    used jsonb := goya_private.calls_used(bill_cut_calls.task_id);
+    cut record;
+BEGIN
+    IF used IS NULL THEN
+        RETURN;
+    END IF;
+    FOR cut IN
+        SELECT u.* FROM jsonb_to_recordset(used) u(node text, item integer, attempt smallint, price text, cost_tag text, quantity jsonb)
+        JOIN goya.node_runs r ON r.task_id = bill_cut_calls.task_id AND r.node = u.node AND r.item = u.item AND r.attempt = u.attempt AND r.status = 'running'
+    LOOP
+        UPDATE goya.node_runs r SET cost = b.cost
+        FROM goya_private.record_usage(ARRAY[bill_cut_calls.task_id], ARRAY[cut.node], ARRAY[cut.item], ARRAY[cut.attempt], ARRAY[cut.price], ARRAY[cut.quantity],
+                                       ARRAY[true], ARRAY[cut.cost_tag]) b
+        WHERE r.task_id = bill_cut_calls.task_id AND r.node = cut.node AND r.item = cut.item AND r.attempt = cut.attempt;
+    END LOOP;
+EXCEPTION WHEN SQLSTATE 'PT402' THEN
+    NULL;                                          -- the wallet has no more: a cancel is never refused
+END;
+$$;
 
 -- Turns requests into ends, for the engine; a request that cannot be met yet stays. Returns how many tasks have ended.
 CREATE FUNCTION goya_private.process_cancels(grace_ms integer) RETURNS integer
@@ -251,7 +277,10 @@ BEGIN
             busy := request.task_id = ANY (running)
                 OR EXISTS (SELECT FROM goya.node_runs r WHERE r.task_id = request.task_id AND r.status = 'running');
             IF busy AND request.requested_at + make_interval(secs => process_cancels.grace_ms / 1000.0) <= clock_timestamp() THEN
-                PERFORM goya_private.interrupt_task(request.task_id);
+                -- Its end interrupts it too. What costs money is cut in the transaction that bills it, and not before.
+                IF task.hold_id IS NULL THEN
+                    PERFORM goya_private.interrupt_task(request.task_id);
+                END IF;
                 busy := false;
             END IF;
             SELECT * INTO task FROM goya.tasks t WHERE t.id = request.task_id FOR NO KEY UPDATE SKIP LOCKED;
@@ -260,6 +289,9 @@ BEGIN
                 CONTINUE WHEN task.hold_id IS NOT NULL AND goya_private.wallet_is_held(task.tenant_id);
                 -- One that had failed already, and was undoing what it did, stays failed.
                 over := over || task.id;
+                IF task.hold_id IS NOT NULL THEN
+                    PERFORM goya_private.bill_cut_calls(task.id);
+                END IF;
                 PERFORM goya_private.end_unsettled(task.id, CASE WHEN task.failing THEN 'failed' ELSE 'cancelled' END::goya.task_status,
                     CASE WHEN task.failing AND task.error IS NOT NULL THEN task.error ELSE jsonb_build_object('code', '57014', 'class', 'CANCELLED',
                          'message', 'cancelled' || coalesce(': ' || request.reason, ''), 'by', request.requested_by) END);

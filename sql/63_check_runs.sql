@@ -14,8 +14,8 @@ CREATE FUNCTION goya_private.check_run_row(r goya.node_runs) RETURNS text
         CASE WHEN r.item < 0 OR r.attempt < 1 THEN 'Item and attempt begin at 0 and 1.' END,
         CASE WHEN r.seq < 1 OR r.started_seq > r.seq THEN format('Its start is event %s, its newest %s.', r.started_seq, r.seq) END,
         CASE WHEN r.cost < 0 OR (r.cost IS NOT NULL AND r.status NOT IN ('succeeded', 'compensated')
-                                -- An outside call that failed may have used something all the same.
-                                AND (r.status <> 'failed' OR r.epoch IS NULL)) THEN format('It cost %s.', r.cost) END), '');
+                                -- An outside call that failed or was cut may have used something all the same.
+                                AND (r.status NOT IN ('failed', 'cancelled') OR r.epoch IS NULL)) THEN format('It cost %s.', r.cost) END), '');
 
 CREATE FUNCTION goya_private.check_runs(OUT code text, OUT subject text, OUT detail text) RETURNS SETOF record
     LANGUAGE sql STABLE ROWS 100 SET search_path = pg_catalog, pg_temp

@@ -7,6 +7,7 @@
 #define GOYA_CALLS_H
 
 #include "postgres.h"
+#include "utils/jsonb.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
@@ -22,5 +23,6 @@ extern TimestampTz goya_calls_next(GoyaCalls *c);	/* when there is something to 
 extern int	goya_calls_in_flight(GoyaCalls *c);
 extern bool goya_calls_full(GoyaCalls *c);
 extern void goya_calls_interrupt(GoyaCalls *c, const pg_uuid_t *task);
+extern Jsonb *goya_calls_used(GoyaCalls *c, const pg_uuid_t *task); /* by those of a task; NULL: nothing is known */
 
 #endif

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  * calls_results.c
  *		Results of outside calls that wait to be recorded: those that have just come, and those put off because somebody keeps their task,
- *		or a wallet, locked.
+ *		or a wallet, locked.  And what calls have used that will have no result.
  *
  * What must hold: a result is in exactly one of the two lists, or in the hands of the batch that records it; it is dropped only when it is recorded
  * (or cannot be: calls.c).
@@ -14,6 +14,7 @@
 
 #include "calls_internal.h"
 #include "held.h"
+#include "json_util.h"
 
 #define RECORD_AT_ONCE 500
 
@@ -103,4 +104,44 @@ goya_calls_dispose(GoyaCalls *c, List *results, bool keep, bool off)
 	else
 		list_free(results);
 	MemoryContextSwitchTo(old);
+}
+
+/* ----- calls without a result ----- */
+
+static Jsonb *
+used_by(const InFlight *f, Jsonb *quantity)
+{
+	GoyaJsonObject o;
+
+	goya_json_object_start(&o);
+	goya_json_add_text(&o, "node", f->exchange->node_key);
+	goya_json_add_int(&o, "item", f->item);
+	goya_json_add_int(&o, "attempt", f->attempt);
+	goya_json_add_text(&o, "price", f->exchange->price_name);
+	goya_json_add_text(&o, "cost_tag", f->exchange->cost_tag);
+	goya_json_add(&o, "quantity", quantity);
+	return goya_json_object_finish(&o);
+}
+
+/* For a task that is being cancelled: its calls in flight that cost something, and what they have used so far, as an array. */
+Jsonb *
+goya_calls_used(GoyaCalls *c, const pg_uuid_t *task)
+{
+	HASH_SEQ_STATUS seq;
+	InFlight   *f;
+	Jsonb	  **used = palloc(sizeof(Jsonb *) * (goya_calls_in_flight(c) + 1));
+	int			n = 0;
+
+	hash_seq_init(&seq, c->in_flight);
+	while ((f = hash_seq_search(&seq)) != NULL)
+	{
+		Jsonb	   *quantity;
+
+		if (!goya_uuid_equal(&f->task, task) || f->exchange == NULL || f->exchange->price_name == NULL || f->exchange->type->used == NULL)
+			continue;
+		quantity = f->exchange->type->used(f->exchange);
+		if (quantity != NULL)
+			used[n++] = used_by(f, quantity);
+	}
+	return n > 0 ? goya_json_array(n, used) : NULL;
 }

@@ -427,6 +427,12 @@ interrupt_transfers(const pg_uuid_t *task)
 	goya_calls_interrupt(engine.calls, task);
 }
 
+static Jsonb *
+transfers_used(const pg_uuid_t *task)
+{
+	return goya_calls_used(engine.calls, task);
+}
+
 static void
 create_parts(void)
 {
@@ -437,6 +443,7 @@ create_parts(void)
 	engine.listen = goya_listen_create(engine.wait, on_notify, NULL);
 	engine.calls = goya_calls_create(engine.http, engine.epoch, engine.extension);
 	goya_interrupt_transfers_hook = interrupt_transfers;
+	goya_transfers_used_hook = transfers_used;
 	engine.next_timer = engine.next_interval = engine.next_cancel = engine.next_events = NEVER;
 	goya_my_engine->failures = 0;
 }

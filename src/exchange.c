@@ -62,6 +62,9 @@ goya_exchange_start(GoyaBatch *b, const GoyaWork *w, GoyaNodeScope *scope, const
 	x = palloc0(sizeof(GoyaExchange));
 	x->type = type;
 	x->cxt = cxt;
+	x->node_key = pstrdup(n->key);
+	x->price_name = n->price_name ? pstrdup(n->price_name) : NULL;
+	x->cost_tag = n->cost_tag ? pstrdup(n->cost_tag) : NULL;
 	x->deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), goya_call_timeout_ms(n));
 	x->egress = goya_egress_for(&w->task->tenant, cxt);
 	if (type->start(x, b, w, scope, config))

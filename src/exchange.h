@@ -34,6 +34,7 @@ typedef struct GoyaExchangeType
 	bool		(*start) (GoyaExchange *x, GoyaBatch *b, const GoyaWork *w, GoyaNodeScope *scope, Jsonb *config);
 	void		(*received) (GoyaExchange *x, const char *data, size_t len);	/* NULL: nothing wants it */
 	GoyaStep	(*answered) (GoyaExchange *x, GoyaHttpResult *answer);	/* NULL: one request */
+	Jsonb	   *(*used) (GoyaExchange *x);	/* so far, in units of prices, for one that is cancelled; NULL: nothing is known of it */
 	void		(*abandoned) (GoyaExchange *x); /* it was cancelled; what it leaves in x->aside is still sent; NULL: nothing */
 	void		(*judge) (GoyaExchange *x, GoyaHttpResult *last, GoyaBatch *b, const GoyaWork *w, GoyaNodeScope *scope, GoyaOutcome *o);
 } GoyaExchangeType;
@@ -52,6 +53,9 @@ struct GoyaExchange
 	ErrorData  *failure;		/* thrown by received or answered: the outcome */
 	bool		enough;			/* set by received: no more of this answer is wanted, it ends soon, cancelled at the latest */
 	List	   *aside;			/* GoyaHttpRequest *: sent at once, besides the next one; their answers are dropped */
+	const char *node_key;		/* for its bill, should it be cancelled: */
+	const char *price_name;		/* NULL: it costs nothing */
+	const char *cost_tag;
 	void	   *state;			/* the type's */
 };
 

@@ -150,25 +150,30 @@ record(FunctionCallInfo fcinfo, GoyaUse *uses, int n, int64 *costs)
 			costs[i] = fresh[--n_fresh].cost;
 }
 
-/* goya_private.record_usage(task_ids, nodes, items, attempts, price_names, quantities) -> (ordinal, cost) */
+/* goya_private.record_usage(task_ids, nodes, items, attempts, price_names, quantities, estimated, cost_tags) -> (ordinal, cost) */
 PG_FUNCTION_INFO_V1(goya_record_usage_sql);
 Datum
 goya_record_usage_sql(PG_FUNCTION_ARGS)
 {
-	static const Oid types[] = {UUIDOID, TEXTOID, INT4OID, INT2OID, TEXTOID, JSONBOID};
+	static const Oid types[] = {UUIDOID, TEXTOID, INT4OID, INT2OID, TEXTOID, JSONBOID, BOOLOID, TEXTOID};
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	GoyaStoreScope scope;
-	Datum	   *columns[6];
-	bool	   *no_quantity = NULL;
+	Datum	   *columns[8];
+	bool	   *missing[8] = {NULL};
 	GoyaUse    *uses;
 	int64	   *costs;
 	int			n = 0;
 
-	for (int i = 0; i < 6; i++)
+	for (int i = 0; i < 8; i++)
 	{
 		int			length;
 
-		columns[i] = elements(fcinfo, i, types[i], i == 5 ? &no_quantity : NULL, &length);
+		columns[i] = elements(fcinfo, i, types[i], i == 5 || i == 7 ? &missing[i] : NULL, &length);
+		if (i > 5 && length == 0)
+		{
+			columns[i] = NULL;
+			continue;
+		}
 		if (i > 0 && length != n)
 			ereport(ERROR, (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR), errmsg("arrays of different lengths")));
 		n = length;
@@ -183,7 +188,9 @@ goya_record_usage_sql(PG_FUNCTION_ARGS)
 		uses[i].item = DatumGetInt32(columns[2][i]);
 		uses[i].attempt = DatumGetInt16(columns[3][i]);
 		uses[i].name = TextDatumGetCString(columns[4][i]);
-		uses[i].quantity = no_quantity[i] ? NULL : DatumGetJsonbP(columns[5][i]);
+		uses[i].quantity = missing[5][i] ? NULL : DatumGetJsonbP(columns[5][i]);
+		uses[i].estimated = columns[6] != NULL && DatumGetBool(columns[6][i]);
+		uses[i].cost_tag = columns[7] == NULL || missing[7][i] ? NULL : TextDatumGetCString(columns[7][i]);
 	}
 	goya_store_enter(&scope);
 	record(fcinfo, uses, n, costs);

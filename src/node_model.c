@@ -174,27 +174,26 @@ end_received(GoyaModelCall *call, GoyaHttpResult *res)
 
 /* ----- what a request has used ----- */
 
-/* What is not told is counted: pieces of a stream, or bytes. */
-static void
-count_usage(GoyaModelCall *call)
+/* What is not told is counted: pieces of a stream, or bytes.  True: something was. */
+static bool
+count_usage(const GoyaModelCall *call, GoyaModelUsage *u, bool cut)
 {
-	GoyaModelAnswer *a = call->answer;
-	GoyaModelUsage *u = &a->usage;
+	const GoyaModelAnswer *a = call->answer;
 	int64		bytes = a->text.len + a->reasoning.len;
+	bool		counted = u->input < 0 || (u->output < 0 && call->operation == GOYA_MODEL_CHAT);
 
 	for (int i = 0; i < a->n_tools; i++)
 		bytes += a->tools[i].name.len + a->tools[i].arguments.len;
-	if (u->input < 0 || (u->output < 0 && call->operation == GOYA_MODEL_CHAT))
-		call->estimated = true;
 	if (u->input < 0)
 		u->input = goya_model_tokens_of_bytes(call->prompt_bytes);
 	if (u->output < 0 && call->operation == GOYA_MODEL_CHAT)
 		u->output = Max(a->deltas, call->stream && !call->events.not_events ? 0 : goya_model_tokens_of_bytes(bytes));
-	else if (a->deltas > u->output && call->cut)
+	else if (a->deltas > u->output && cut)
 	{
 		u->output = a->deltas;	/* what it said of itself is older than what it has sent */
-		call->estimated = true;
+		counted = true;
 	}
+	return counted;
 }
 
 /* worked: the service has done something for it. */
@@ -205,7 +204,7 @@ end_request(GoyaModelCall *call, bool worked)
 
 	if (worked)
 	{
-		count_usage(call);
+		call->estimated |= count_usage(call, u, call->cut);
 		call->n_answered++;
 		goya_model_usage_add(&call->used, u);
 	}
@@ -379,19 +378,44 @@ answered(GoyaExchange *x, GoyaHttpResult *res)
 
 /* In the units of prices. */
 static Jsonb *
-quantity_of(const GoyaModelCall *call)
+quantity(int requests, const GoyaModelUsage *used, Jsonb *images)
 {
 	GoyaJsonObject o;
 
 	goya_json_object_start(&o);
-	goya_json_add_int(&o, "request", call->n_answered);
-	if (call->used.input >= 0)
-		goya_json_add_int(&o, "token_in", call->used.input);
-	if (call->used.output >= 0)
-		goya_json_add_int(&o, "token_out", call->used.output);
-	if (call->answer != NULL && call->answer->images != NULL)
-		goya_json_add_int(&o, "image", goya_json_array_length(call->answer->images));
+	goya_json_add_int(&o, "request", requests);
+	if (used->input >= 0)
+		goya_json_add_int(&o, "token_in", used->input);
+	if (used->output >= 0)
+		goya_json_add_int(&o, "token_out", used->output);
+	if (images != NULL)
+		goya_json_add_int(&o, "image", goya_json_array_length(images));
 	return goya_json_object_finish(&o);
+}
+
+static Jsonb *
+quantity_of(const GoyaModelCall *call)
+{
+	return quantity(call->n_answered, &call->used, call->answer ? call->answer->images : NULL);
+}
+
+/* Requests that have been answered, and what has come of the one that is out. */
+static Jsonb *
+used_so_far(GoyaExchange *x)
+{
+	const GoyaModelCall *call = x->state;
+	GoyaModelUsage used = call->used;
+	int			requests = call->n_answered;
+
+	if (call->answer != NULL && call->answer->deltas > 0)
+	{
+		GoyaModelUsage u = call->answer->usage;
+
+		(void) count_usage(call, &u, true);
+		goya_model_usage_add(&used, &u);
+		requests++;
+	}
+	return requests > 0 ? quantity(requests, &used, NULL) : NULL;
 }
 
 static Jsonb *
@@ -494,5 +518,5 @@ judge(GoyaExchange *x, GoyaHttpResult *last, GoyaBatch *b, const GoyaWork *w, Go
 }
 
 const GoyaExchangeType goya_model_exchange = {
-	.name = "ai_model",.start = start,.received = received,.answered = answered,.judge = judge
+	.name = "ai_model",.start = start,.received = received,.answered = answered,.used = used_so_far,.judge = judge
 };

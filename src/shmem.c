@@ -35,6 +35,7 @@ GoyaShared *goya_shared = NULL;
 GoyaExecutorSlot *goya_my_executor = NULL;
 GoyaEngineSlot *goya_my_engine = NULL;
 void		(*goya_interrupt_transfers_hook) (const pg_uuid_t *task) = NULL;
+Jsonb	   *(*goya_transfers_used_hook) (const pg_uuid_t *task) = NULL;
 
 static shmem_startup_hook_type previous_startup_hook = NULL;
 static shmem_request_hook_type previous_request_hook = NULL;
@@ -506,4 +507,16 @@ goya_interrupt_task_sql(PG_FUNCTION_ARGS)
 {
 	goya_shmem_interrupt_task(PG_GETARG_UUID_P(0));
 	PG_RETURN_VOID();
+}
+
+/* goya_private.calls_used(task_id): null but in the engine. */
+PG_FUNCTION_INFO_V1(goya_calls_used_sql);
+Datum
+goya_calls_used_sql(PG_FUNCTION_ARGS)
+{
+	Jsonb	   *used = goya_transfers_used_hook ? goya_transfers_used_hook(PG_GETARG_UUID_P(0)) : NULL;
+
+	if (used == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_JSONB_P(used);
 }

@@ -14,6 +14,7 @@
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 #include "storage/spin.h"
+#include "utils/jsonb.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
@@ -127,6 +128,9 @@ extern GoyaEngineSlot *goya_my_engine;
 
 /* Set by the engine: aborts its own transfers of a task.  Called from goya_shmem_interrupt_task in that process. */
 extern void (*goya_interrupt_transfers_hook) (const pg_uuid_t *task);
+
+/* Set by the engine too: what its transfers of a task have used so far; NULL: nothing. */
+extern Jsonb *(*goya_transfers_used_hook) (const pg_uuid_t *task);
 
 extern void goya_shmem_init(void);	/* from _PG_init while preloading: hooks */
 extern void goya_shmem_register_callbacks(void);	/* from _PG_init: the one commit callback of this backend */

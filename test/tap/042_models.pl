@@ -182,6 +182,17 @@ like(usage($id), qr/^request=1 token_in=\d+ token_out=300$/, '... billed as the 
 
 sub script { my ($name, $path, $more) = @_; model($name, "$scripted/$path/v1", $more // "price => 'tokens', $ALL"); return; }
 
+# One that is cancelled has used what has come of it. What is held goes back but for that.
+script('stopped', 'gate/4');
+$id = start(model => 'stopped', messages => [$TEXT], stream => JSON::PP::true, cost_tag => 'cut');
+$node->reached("SELECT string_agg(delta, '' ORDER BY seq) FROM goya.read_stream('$id', 'ask', timeout => '1 s')", 'w0 w1 w2 w3 ', 10, 'a stream that is to be cut', role => 'studio');
+$node->sql("SELECT goya.cancel('$id')", role => 'studio');
+ended($node, $id, 'cancelled', 10, '... is cancelled');
+is(usage($id), 'request=1 token_in=4 token_out=4 estimated', '... and billed for what was read of it');
+is($node->sql("SELECT h.status, h.captured, r.status, r.cost, (SELECT sum(u.cost) FROM goya.usage_records u WHERE u.task_id = h.id AND u.cost_tag = 'cut')
+	FROM goya.holds h JOIN goya.node_runs r ON r.task_id = h.id WHERE h.id = '$id'"), 'settled|1028|cancelled|1028|1028', '... from its hold, which is settled');
+is_sound($node, '... and goya.check() finds nothing');
+
 script('gate', 'gate/3');
 $id = start(model => 'gate', messages => [$TEXT], stream => JSON::PP::true);
 my $listener = $node->session(role => 'studio');
