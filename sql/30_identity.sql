@@ -34,7 +34,8 @@ CREATE FUNCTION goya_private.tell_change() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'goya_tell_change_sql';
 CREATE TRIGGER tenants_tell AFTER INSERT OR DELETE ON goya.tenants FOR EACH ROW EXECUTE FUNCTION goya_private.tell_change();
 CREATE TRIGGER tenants_tell_update AFTER UPDATE ON goya.tenants FOR EACH ROW
-    WHEN ((OLD.id, OLD.name, OLD.status) IS DISTINCT FROM (NEW.id, NEW.name, NEW.status)) EXECUTE FUNCTION goya_private.tell_change();
+    WHEN ((OLD.id, OLD.name, OLD.status, OLD.settings -> 'encrypt_prompts') IS DISTINCT FROM (NEW.id, NEW.name, NEW.status, NEW.settings -> 'encrypt_prompts'))
+    EXECUTE FUNCTION goya_private.tell_change();
 CREATE TRIGGER members_tell AFTER INSERT OR UPDATE OR DELETE ON goya.members FOR EACH ROW EXECUTE FUNCTION goya_private.tell_change();
 CREATE TRIGGER authenticators_tell AFTER INSERT OR UPDATE OR DELETE ON goya_private.authenticators
     FOR EACH ROW EXECUTE FUNCTION goya_private.tell_change();

@@ -72,12 +72,12 @@ EXCEPTION WHEN OTHERS THEN
 END;
 $$;
 
--- What filters and templated inputs of event triggers see.
+-- What filters and templated inputs of event triggers see. A value whose master key is not here is seen as it is stored: no event waits for a key.
 CREATE FUNCTION goya_private.event_documents(event_ids uuid[], tenant_ids uuid[], OUT event_id uuid, OUT document jsonb) RETURNS SETOF record
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT e.id, jsonb_build_object('event', to_jsonb(e) - 'tenant_id', 'asset', to_jsonb(a) - 'content',
                'task', CASE WHEN k.id IS NOT NULL THEN jsonb_build_object('id', k.id, 'workflow_id', k.workflow_id, 'status', k.status,
-                   'input', k.input, 'output', k.output, 'error', k.error, 'asset_id', k.asset_id, 'trace_id', k.trace_id) END)
+                   'input', goya_private.peek_value(k.tenant_id, k.input), 'output', goya_private.peek_value(k.tenant_id, k.output), 'error', k.error, 'asset_id', k.asset_id, 'trace_id', k.trace_id) END)
     FROM unnest(event_documents.event_ids, event_documents.tenant_ids) AS q(event_id, tenant_id)
     JOIN goya.events e ON e.tenant_id = q.tenant_id AND e.id = q.event_id
     LEFT JOIN goya.assets a ON a.id = e.subject_id AND a.tenant_id = e.tenant_id

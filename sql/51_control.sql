@@ -372,7 +372,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'a signal needs a name of 1 to 200 characters';
     END IF;
     PERFORM goya_private.refuse_terminal(task, 'signal');
-    INSERT INTO goya_private.signals (task_id, name, payload) VALUES (task.id, signal.name, coalesce(signal.payload, '{}'))
+    INSERT INTO goya_private.signals (task_id, name, payload) VALUES (task.id, signal.name, goya_private.seal_value(task.tenant_id, coalesce(signal.payload, '{}')))
     RETURNING id INTO signal_id;
     PERFORM goya_private.enqueue(task.id, task.tenant_id, task.priority, -1, 0, 1, 2);
     RETURN signal_id;
@@ -404,6 +404,8 @@ BEGIN
             DETAIL = format('Task %s asks nothing at node "%s", item %s.', task.id, approve.node, approve.item),
             HINT = 'goya.approvals lists the open questions of your tenant.';
     END IF;
+    question.message := goya_private.open_text(question.tenant_id, question.message);
+    question.response := goya_private.open_value(question.tenant_id, question.response);
     IF question.status = decision THEN
         RETURN question;
     ELSIF question.status IN ('approved', 'rejected') THEN
@@ -433,9 +435,11 @@ BEGIN
             DETAIL = format('Revision %s of the workflow has no node "%s".', task.revision, approve.node);
     END IF;
     UPDATE goya.approvals a
-    SET status = decision, response = coalesce(approve.response, '{}'), decided_by = goya_private.actor(), decided_at = clock_timestamp()
+    SET status = decision, response = goya_private.seal_value(a.tenant_id, coalesce(approve.response, '{}')), decided_by = goya_private.actor(), decided_at = clock_timestamp()
     WHERE a.task_id = question.task_id AND a.node = question.node AND a.item = question.item AND a.attempt = question.attempt
     RETURNING * INTO question;
+    question.message := goya_private.open_text(question.tenant_id, question.message);
+    question.response := coalesce(approve.response, '{}');
     PERFORM goya_private.enqueue(task.id, task.tenant_id, task.priority, plan_node, question.item, question.attempt, 4);
     RETURN question;
 END;
@@ -501,12 +505,15 @@ BEGIN
         -- A second at most: tasks are announced at commit, but for those of a process that died there.
         PERFORM goya_private.wait_announcement(wait_for_task.task_id, least(left_ms, 1000));
     END LOOP;
+    task.input := goya_private.peek_value(task.tenant_id, task.input);
+    task.output := goya_private.peek_value(task.tenant_id, task.output);
     RETURN task;
 END;
 $$;
 COMMENT ON FUNCTION goya.wait_for_task(uuid, interval) IS
 'Waits until a task has ended, and returns it; when the timeout (at most 1 hour) is over, as it is then.
 Must be called in another transaction than the one that started the task. A waiting session holds a snapshot: prefer short timeouts.
+input and output are opened when they are sealed (goya.open_value), unless their master key is not here.
 Errors: PT404 no such task, 22023 bad timeout, 55000 the task was started by this very transaction, or the isolation level hides its end.
 Example: SELECT status, output FROM goya.wait_for_task(''0190…'', ''1 min'');';
 

@@ -47,7 +47,7 @@ BEGIN
     -- The last attempt of each listed node that stays, and of the items of its body if it is a map.
     INSERT INTO goya.node_runs (task_id, node, item, attempt, tenant_id, status, seq, message, input, output, error, started_at, finished_at)
     SELECT new_task_id, r.node, r.item, 1, r.tenant_id, r.status, 1 + row_number() OVER (ORDER BY r.seq),
-           format('copied from task %s', old_task.id), r.input, r.output, r.error, r.started_at, r.finished_at
+           format('copied from task %s', old_task.id), goya_private.keep_value(r.tenant_id, r.input), goya_private.keep_value(r.tenant_id, r.output), r.error, r.started_at, r.finished_at
     FROM (SELECT DISTINCT ON (n.node, n.item) n.* FROM goya.node_runs n WHERE n.task_id = old_task.id
           ORDER BY n.node, n.item, n.attempt DESC) r
     JOIN goya_private.plan_nodes(resolved) p ON p.key = r.node
@@ -58,9 +58,9 @@ BEGIN
     SELECT count(*) INTO done FROM jsonb_array_elements(resolved -> 'nodes') n WHERE n ->> 'key' <> ALL (rerun);
     PERFORM goya_private.copy_context(old_task.id, new_task_id, rerun);
 
-    roots := jsonb_build_object('input', old_task.input, 'trigger', old_task.trigger,
+    roots := jsonb_build_object('input', goya_private.open_value(old_task.tenant_id, old_task.input), 'trigger', old_task.trigger,
         'asset', (SELECT to_jsonb(a) FROM goya.assets a WHERE a.id = old_task.asset_id),
-        'nodes', (SELECT coalesce(jsonb_object_agg(r.node, jsonb_build_object('output', r.output, 'status', r.status, 'error', r.error)), '{}')
+        'nodes', (SELECT coalesce(jsonb_object_agg(r.node, jsonb_build_object('output', goya_private.open_value(r.tenant_id, r.output), 'status', r.status, 'error', r.error)), '{}')
                   FROM goya.node_runs r WHERE r.task_id = new_task_id AND r.item = 0),
         'task', jsonb_build_object('id', new_task_id, 'trace_id', old_task.trace_id))
         || coalesce((SELECT c.state FROM goya.task_contexts c WHERE c.task_id = new_task_id), '{}');
@@ -71,7 +71,7 @@ BEGIN
             SELECT e.edge ->> 'to' AS key,
                    CASE WHEN e.edge ->> 'from' = ANY (rerun) THEN NULL
                         ELSE r.status = 'succeeded' AND coalesce(e.edge ->> 'on', 'success') IN ('success', 'always')
-                             AND (NOT e.edge ? 'case' OR r.output ->> 'case' = e.edge ->> 'case')
+                             AND (NOT e.edge ? 'case' OR goya_private.open_value(r.tenant_id, r.output) ->> 'case' = e.edge ->> 'case')
                              AND (NOT e.edge ? 'when' OR goya_private.test_edge(e.edge ->> 'when', roots)) END AS fired
             FROM jsonb_array_elements(resolved -> 'edges') e(edge)
             LEFT JOIN goya.node_runs r ON r.task_id = new_task_id AND r.node = e.edge ->> 'from' AND r.item = 0)
@@ -137,7 +137,7 @@ BEGIN
         CASE WHEN to_regrole(quote_ident(task.run_as)) IS NOT NULL AND pg_has_role(caller, task.run_as, 'MEMBER')
                   AND (caller = task.run_as OR NOT (SELECT rolsuper FROM pg_roles WHERE rolname = task.run_as))
              THEN task.run_as ELSE caller END,
-        coalesce(goya.current_end_user(), task.created_by), task.workflow_id, task.input, task.asset_id, NULL, task.priority::integer,
+        coalesce(goya.current_end_user(), task.created_by), task.workflow_id, goya_private.open_value(task.tenant_id, task.input), task.asset_id, NULL, task.priority::integer,
         task.trace_id, task.max_cost, NULL, task.depth::integer, task.trigger_id, task.trigger, task.id, NULL, NULL, task.revision);
     PERFORM goya_private.seed_retry(task, new_task_id, revision.resolved, rerun);
     PERFORM goya_private.wake();
@@ -148,5 +148,5 @@ COMMENT ON FUNCTION goya.retry(uuid, text) IS
 'Runs an ended task again, as a new task of the same revision with parent_task_id, and returns the new task''s id.
 Without from_node: what failed, was cancelled or never ran, and all that comes after it; with it: that node too, and what comes after it. The
 other nodes'' results are copied and cost nothing again; the context is rebuilt from what they wrote.
-Errors: PT404 no such task or node, 55000 it has not ended or there is nothing to retry, PT402 not enough money.
+Errors: PT404 no such task or node, 55000 it has not ended, there is nothing to retry, or what it has is sealed with a master key that is not here; PT402 not enough money.
 Example: SELECT goya.retry(''0190…'', ''transcode'');';

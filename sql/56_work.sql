@@ -121,7 +121,7 @@ BEGIN
         timer AS (
             INSERT INTO goya_private.timers (due, verb, task_id, node, item, attempt, rank, lane)
             SELECT k.lease_until, 1, k.task_id, k.plan_node, k.item, k.attempt, k.rank, 2 FROM taken k)
-        SELECT k.token, k.task_id, k.node, k.item, k.attempt::integer, r.input, k.lease_until, t.trace_id
+        SELECT k.token, k.task_id, k.node, k.item, k.attempt::integer, goya_private.open_value(k.tenant_id, r.input), k.lease_until, t.trace_id
         FROM taken k
         JOIN goya.tasks t ON t.id = k.task_id
         JOIN goya.node_runs r ON r.task_id = k.task_id AND r.node = k.node AND r.item = k.item AND r.attempt = k.attempt
@@ -265,7 +265,8 @@ BEGIN
             DETAIL = format('%s is not a number of units, nor an object of such numbers.', left(complete_work.usage::text, 200)),
             HINT = 'Give usage as {"second": 12.5}; none may be negative.';
     END IF;
-    RETURN goya_private.finish_work(complete_work.token, jsonb_build_object('output', complete_work.output, 'usage', complete_work.usage));
+    RETURN goya_private.finish_work(complete_work.token, jsonb_build_object(
+        'output', goya_private.seal_value(goya_private.require_writer(), complete_work.output), 'usage', complete_work.usage));
 END;
 $$;
 COMMENT ON FUNCTION goya.complete_work(uuid, jsonb, jsonb) IS

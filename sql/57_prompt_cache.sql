@@ -250,6 +250,6 @@ CREATE FUNCTION goya_private.keep_answer(tenant_id uuid, key text, output jsonb,
            CASE WHEN s.yes THEN goya_private.seal(keep_answer.tenant_id, 'completion', keep_answer.key, keep_answer.output::text) END,
            clock_timestamp() + make_interval(secs => keep_answer.seconds)
     FROM (SELECT goya_private.encrypts_prompts(keep_answer.tenant_id) AS yes) s
-    WHERE pg_column_size(keep_answer.output) <= 1048576 AND (NOT s.yes OR EXISTS (SELECT FROM goya_private.master_keys()))
+    WHERE pg_column_size(keep_answer.output) <= 1048576 AND (NOT s.yes OR goya_private.has_master_key())
     ON CONFLICT (tenant_id, key) DO UPDATE SET output = excluded.output, sealed = excluded.sealed, created_at = excluded.created_at, expires_at = excluded.expires_at;
 $$;

@@ -273,12 +273,14 @@ CREATE FUNCTION goya_private.agent_say(session goya.agent_sessions, message json
 #variable_conflict use_column
 BEGIN
     INSERT INTO goya.agent_messages (task_id, node, seq, tenant_id, role, message, item)
-    SELECT session.task_id, session.node, coalesce(max(m.seq), 0) + 1, session.tenant_id, coalesce(agent_say.message ->> 'role', 'user'), agent_say.message, agent_say.item
+    SELECT session.task_id, session.node, coalesce(max(m.seq), 0) + 1, session.tenant_id, coalesce(agent_say.message ->> 'role', 'user'),
+           goya_private.seal_value(session.tenant_id, agent_say.message), agent_say.item
     FROM goya.agent_messages m WHERE m.task_id = session.task_id AND m.node = session.node;
     UPDATE goya.agent_sessions a
     SET bytes = a.bytes + octet_length(agent_say.message::text),
-        last_message = coalesce(left(nullif(CASE jsonb_typeof(agent_say.message -> 'content') WHEN 'string' THEN agent_say.message ->> 'content'
-                                                 ELSE (agent_say.message -> 'content')::text END, 'null'), 1000), a.last_message)
+        last_message = coalesce(goya_private.seal_text(session.tenant_id, left(nullif(CASE jsonb_typeof(agent_say.message -> 'content')
+                                                           WHEN 'string' THEN agent_say.message ->> 'content'
+                                                           ELSE (agent_say.message -> 'content')::text END, 'null'), 1000)), a.last_message)
     WHERE a.task_id = session.task_id AND a.node = session.node;
 END;
 $$;
@@ -287,11 +289,11 @@ $$;
 CREATE FUNCTION goya_private.agent_output(session goya.agent_sessions) RETURNS jsonb
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     BEGIN ATOMIC
-        SELECT jsonb_build_object('text', session.reply -> 'text', 'stopped', session.stopped, 'steps', session.steps,
+        SELECT jsonb_build_object('text', goya_private.open_value(session.tenant_id, session.reply) -> 'text', 'stopped', session.stopped, 'steps', session.steps,
                 'usage', jsonb_build_object('tokens', session.tokens, 'cost', session.cost),
                 'calls', (SELECT coalesce(jsonb_agg(jsonb_build_object('tool', c.tool, 'item', c.item, 'decision', c.decision, 'status', c.status) ORDER BY c.item), '[]')
                           FROM goya.tool_calls c WHERE c.task_id = session.task_id AND c.node = session.node))
-            || CASE WHEN (session.settings -> 'parse')::boolean THEN jsonb_build_object('output', session.reply -> 'output') ELSE '{}' END;
+            || CASE WHEN (session.settings -> 'parse')::boolean THEN jsonb_build_object('output', goya_private.open_value(session.tenant_id, session.reply) -> 'output') ELSE '{}' END;
     END;
 
 -- Ends a session; error: it failed. stopped by its budget, it has failed when the agent says so.
@@ -345,7 +347,7 @@ BEGIN
           AND c.item > coalesce((SELECT max(m.item) FROM goya.agent_messages m WHERE m.task_id = s.task_id AND m.node = s.node), -1)
         ORDER BY c.item
     LOOP
-        PERFORM goya_private.agent_say(s, jsonb_build_object('role', 'tool', 'tool_call_id', told.call_id, 'content', told.result), told.item);
+        PERFORM goya_private.agent_say(s, jsonb_build_object('role', 'tool', 'tool_call_id', told.call_id, 'content', goya_private.open_text(s.tenant_id, told.result)), told.item);
     END LOOP;
     SELECT * INTO s FROM goya.agent_sessions a WHERE a.task_id = agent_next.task_id AND a.node = agent_next.agent;
     IF s.stopped IS NULL THEN
@@ -503,9 +505,10 @@ BEGIN
     END IF;
     INSERT INTO goya.tool_calls (task_id, node, item, tenant_id, call_id, tool, operator, version, arguments, digest, decision, policy, risk, data_access, status,
                                  class, result, decided_by, decided_at, finished_at)
-    VALUES (s.task_id, s.node, s.next_item, s.tenant_id, left(asked ->> 'id', 200), c.tool, c.operator, c.version, given,
-            goya_private.tool_digest(coalesce(c.operator, c.tool), c.version, given), c.decision, c.policy, coalesce(c.risk, 'low'), coalesce(c.data_access, 'none'), c.status,
-            CASE WHEN c.status = 'invalid' THEN coalesce(c.class, 'VALIDATION') ELSE c.class END, 'error: ' || problem,
+    VALUES (s.task_id, s.node, s.next_item, s.tenant_id, left(asked ->> 'id', 200), c.tool, c.operator, c.version,
+            goya_private.seal_value(s.tenant_id, given), goya_private.tool_digest(coalesce(c.operator, c.tool), c.version, given), c.decision, c.policy, coalesce(c.risk, 'low'), coalesce(c.data_access, 'none'), c.status,
+            CASE WHEN c.status = 'invalid' THEN coalesce(c.class, 'VALIDATION') ELSE c.class END,
+            goya_private.seal_text(s.tenant_id, 'error: ' || problem),
             CASE WHEN c.status = 'asking' THEN NULL ELSE coalesce('policy ' || c.policy, 'goya') END,
             CASE WHEN c.status <> 'asking' THEN clock_timestamp() END, CASE WHEN c.status IN ('invalid', 'denied') THEN clock_timestamp() END);
     UPDATE goya.agent_sessions a SET next_item = a.next_item + 1, steps = a.steps + CASE WHEN c.class = 'RESOURCE_LIMIT' AND c.status = 'invalid' THEN 0 ELSE 1 END
@@ -555,7 +558,8 @@ BEGIN
         tokens = a.tokens + coalesce((used ->> 'total_tokens')::numeric, coalesce((used ->> 'input_tokens')::numeric, (used ->> 'prompt_tokens')::numeric, 0)
                                      + coalesce((used ->> 'output_tokens')::numeric, (used ->> 'completion_tokens')::numeric, 0))::bigint,
         reply = CASE WHEN said IS NOT NULL OR output ? 'output' OR calls = '[]'
-                     THEN jsonb_build_object('text', said, 'output', coalesce(output -> 'output', output -> 'json')) ELSE a.reply END
+                     THEN goya_private.seal_value(a.tenant_id, jsonb_build_object('text', said, 'output', coalesce(output -> 'output', output -> 'json')))
+                     ELSE a.reply END
     WHERE a.task_id = agent_reply.task_id AND a.node = agent_reply.agent RETURNING * INTO s;
     FOR asked IN SELECT t.value FROM jsonb_array_elements(calls) WITH ORDINALITY t ORDER BY t.ordinality LOOP
         place := place + 1;
@@ -574,7 +578,7 @@ BEGIN
         END LOOP;
         RETURN deeds || goya_private.agent_next(s.task_id, s.node);
     END IF;
-    IF said IS NULL AND coalesce(s.reply -> 'output', 'null') = 'null' THEN
+    IF said IS NULL AND coalesce(goya_private.open_value(s.tenant_id, s.reply) -> 'output', 'null') = 'null' THEN
         RETURN goya_private.agent_end(s.task_id, s.node, goya_private.agent_error('38000', 'MODEL_REASONING', 'the model answered nothing and called nothing'));
     END IF;
     IF (s.settings -> 'verify')::boolean AND s.stopped IS NULL THEN
@@ -620,7 +624,8 @@ BEGIN
     IF NOT FOUND THEN
         RETURN '[]';
     END IF;
-    SELECT r.input ->> 'digest' INTO shown FROM goya.node_runs r
+    c.arguments := goya_private.open_value(c.tenant_id, c.arguments);
+    SELECT goya_private.open_value(r.tenant_id, r.input) ->> 'digest' INTO shown FROM goya.node_runs r
     WHERE r.task_id = c.task_id AND r.node = c.node || '.approval' AND r.item = c.item ORDER BY r.attempt DESC LIMIT 1;
     SELECT * INTO ruling FROM goya_private.judge_tool(session, coalesce(c.operator, c.tool), c.arguments, c.item);
     IF NOT agent_answered.ok THEN
@@ -643,7 +648,7 @@ BEGIN
     UPDATE goya.tool_calls x
     SET status = CASE WHEN problem IS NULL THEN 'running' ELSE outcome END, approved_digest = CASE WHEN problem IS NULL THEN shown END,
         decided_by = CASE WHEN agent_answered.ok THEN answer ->> 'by' END, decided_at = clock_timestamp(), class = CASE WHEN problem IS NOT NULL THEN cause END,
-        result = 'error: ' || problem, finished_at = CASE WHEN problem IS NOT NULL THEN clock_timestamp() END
+        result = goya_private.seal_text(x.tenant_id, 'error: ' || problem), finished_at = CASE WHEN problem IS NOT NULL THEN clock_timestamp() END
     WHERE x.task_id = c.task_id AND x.node = c.node AND x.item = c.item;
     IF problem IS NULL THEN
         RETURN goya_private.agent_deed('run', c.node || '.' || c.tool, c.item);
@@ -664,9 +669,9 @@ BEGIN
     UPDATE goya.tool_calls c
     SET status = CASE WHEN agent_called.ok THEN 'succeeded' ELSE 'failed' END, finished_at = clock_timestamp(),
         class = CASE WHEN NOT agent_called.ok THEN agent_called.result ->> 'class' END,
-        result = goya_private.clip_bytes(CASE
+        result = goya_private.seal_text(c.tenant_id, goya_private.clip_bytes(CASE
             WHEN agent_called.ok THEN CASE jsonb_typeof(agent_called.result) WHEN 'string' THEN agent_called.result #>> '{}' ELSE coalesce(agent_called.result::text, 'null') END
-            ELSE format('error: %s', concat_ws(E'\n', agent_called.result ->> 'message', agent_called.result ->> 'detail')) END, most)
+            ELSE format('error: %s', concat_ws(E'\n', agent_called.result ->> 'message', agent_called.result ->> 'detail')) END, most))
     WHERE c.task_id = session.task_id AND c.node = session.node AND c.item = agent_called.item AND c.status = 'running'
     RETURNING c.tool INTO tool_name;
     IF NOT FOUND THEN
@@ -677,6 +682,27 @@ BEGIN
             agent_called.result || jsonb_build_object('message', format('tool "%s": %s', tool_name, agent_called.result ->> 'message')));
     END IF;
     RETURN goya_private.agent_next(session.task_id, session.node);
+END;
+$$;
+
+-- What was said cannot be sealed, or opened again, because a master key is not here: the session ends, with that as its error, when nothing of it runs.
+CREATE FUNCTION goya_private.agent_speechless(task_id uuid, agent text, item integer, problem text) RETURNS jsonb
+    LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    s goya.agent_sessions;
+BEGIN
+    UPDATE goya.tool_calls c
+    SET status = CASE c.status WHEN 'asking' THEN 'cancelled' ELSE 'failed' END, class = 'RESOURCE_LIMIT', finished_at = clock_timestamp()
+    WHERE c.task_id = agent_speechless.task_id AND c.node = agent_speechless.agent AND c.item = agent_speechless.item AND c.status IN ('asking', 'running');
+    UPDATE goya.agent_sessions a
+    SET open_item = nullif(a.open_item, agent_speechless.item), stopped = coalesce(a.stopped, 'error'),
+        error = coalesce(a.error, goya_private.agent_error('53400', 'RESOURCE_LIMIT', agent_speechless.problem, 'An administrator puts the master key back; then goya.retry.'))
+    WHERE a.task_id = agent_speechless.task_id AND a.node = agent_speechless.agent RETURNING * INTO s;
+    IF s.open_item IS NOT NULL OR EXISTS (SELECT FROM goya.tool_calls c WHERE c.task_id = s.task_id AND c.node = s.node AND c.status IN ('asking', 'running')) THEN
+        RETURN '[]';
+    END IF;
+    RETURN goya_private.agent_end(s.task_id, s.node);
 END;
 $$;
 
@@ -714,6 +740,10 @@ BEGIN
         RETURN goya_private.agent_verified(s, agent_step.item, agent_step.result);
     END IF;
     RETURN goya_private.agent_reply(s.task_id, s.node, agent_step.item, agent_step.result);
+EXCEPTION WHEN object_not_in_prerequisite_state THEN
+    -- All of the above is undone; what the call cost stays true.
+    UPDATE goya.agent_sessions a SET cost = a.cost + coalesce(spent, 0) WHERE a.task_id = agent_step.task_id AND a.node = agent_step.agent;
+    RETURN goya_private.agent_speechless(agent_step.task_id, agent_step.agent, agent_step.item, SQLERRM);
 END;
 $$;
 
@@ -765,7 +795,11 @@ BEGIN
         END IF;
     END LOOP;
     PERFORM goya_private.wake();
-    RETURN deeds || goya_private.agent_next(s.task_id, s.node);
+    BEGIN
+        RETURN deeds || goya_private.agent_next(s.task_id, s.node);
+    EXCEPTION WHEN object_not_in_prerequisite_state THEN
+        RETURN deeds || goya_private.agent_speechless(s.task_id, s.node, -1, SQLERRM);
+    END;
 END;
 $$;
 
@@ -779,12 +813,12 @@ DECLARE
 BEGIN
     SELECT * INTO s FROM goya.agent_sessions a WHERE a.task_id = agent_item.task_id AND a.node = agent_item.agent;
     IF agent_item.part = 'verify' THEN
-        RETURN s.reply;
+        RETURN goya_private.open_value(s.tenant_id, s.reply);
     ELSIF agent_item.part = 'model' AND (s.status <> 'open' OR s.stopped IS NOT NULL) THEN
         RAISE EXCEPTION USING ERRCODE = '42501', MESSAGE = 'the agent''s session is over';
     ELSIF agent_item.part = 'model' THEN
         RETURN jsonb_build_object(
-            'messages', (SELECT jsonb_agg(m.message ORDER BY m.seq) FROM goya.agent_messages m WHERE m.task_id = s.task_id AND m.node = s.node),
+            'messages', (SELECT jsonb_agg(goya_private.open_value(m.tenant_id, m.message) ORDER BY m.seq) FROM goya.agent_messages m WHERE m.task_id = s.task_id AND m.node = s.node),
             'tools', (SELECT jsonb_agg(jsonb_build_object('type', 'function', 'function', jsonb_strip_nulls(jsonb_build_object('name', t -> 'name', 'description', t -> 'description'))
                                                           || jsonb_build_object('parameters', CASE WHEN coalesce(t -> 'input_schema', '{}') IN ('{}', 'true')
                                                                                                    THEN '{"type": "object"}' ELSE t -> 'input_schema' END))
@@ -792,6 +826,7 @@ BEGIN
                       FROM jsonb_array_elements(s.settings -> 'tools') WITH ORDINALITY x(t, ordinality)));
     END IF;
     SELECT * INTO c FROM goya.tool_calls x WHERE x.task_id = s.task_id AND x.node = s.node AND x.item = agent_item.item;
+    c.arguments := goya_private.open_value(c.tenant_id, c.arguments);
     IF agent_item.part = 'approval' THEN
         RETURN jsonb_build_object('message', format('Agent "%s" wants to call %s with %s', s.node, coalesce(c.operator, c.tool), goya_private.clip(c.arguments::text, 2000))
                 || coalesce((SELECT E'\n' || nullif(p.reason, '') FROM goya.tool_policies p WHERE p.tenant_id = s.tenant_id AND p.name = c.policy), ''),

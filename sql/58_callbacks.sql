@@ -12,7 +12,8 @@ DECLARE
     task goya.tasks;
 BEGIN
     DELETE FROM goya_private.callbacks c WHERE c.expires_at < now() - interval '1 day';
-    UPDATE goya_private.callbacks c SET called_at = clock_timestamp(), payload = coalesce(callback.payload, 'null'), failed = coalesce(callback.failed, false)
+    UPDATE goya_private.callbacks c SET called_at = clock_timestamp(), failed = coalesce(callback.failed, false),
+        payload = goya_private.seal_value((SELECT t.tenant_id FROM goya.tasks t WHERE t.id = c.task_id), coalesce(callback.payload, 'null'))
     WHERE c.token_hash = sha256(convert_to(coalesce(callback.token, ''), 'UTF8')) AND c.called_at IS NULL AND c.expires_at > clock_timestamp()
     RETURNING c.* INTO found_call;
     IF NOT FOUND THEN

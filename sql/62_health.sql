@@ -29,7 +29,7 @@ CREATE FUNCTION goya_private.diagnose_waiting(task goya.tasks, definition jsonb,
                w.node || CASE WHEN w.item > 0 THEN '[' || w.item || ']' ELSE '' END,
                CASE w.kind
                    WHEN 'wait' THEN format('Signal "%s", since %s.', w.spec ->> 'signal', w.started_at)
-                   WHEN 'approval' THEN (SELECT format('"%s", since %s.', a.message, a.requested_at) FROM goya.approvals a
+                   WHEN 'approval' THEN (SELECT format('"%s", since %s.', goya_private.peek_text(a.tenant_id, a.message), a.requested_at) FROM goya.approvals a
                                          WHERE a.task_id = w.task_id AND a.node = w.node AND a.item = w.item AND a.attempt = w.attempt)
                    WHEN 'workflow' THEN coalesce((SELECT format('Task %s is %s.', c.id, c.status) FROM goya.tasks c
                                          WHERE c.parent_task_id = w.task_id AND c.parent_node = w.place AND c.parent_item = w.item

@@ -50,10 +50,12 @@ CREATE FUNCTION goya_private.check_agents(OUT code text, OUT subject text, OUT d
         UNION ALL
         SELECT 'tool_call_row', c.task_id::text, format('Call %s of agent "%s" is %s: %s', c.item, c.node, c.status, v.wrong)
         FROM goya.tool_calls c LEFT JOIN goya.agent_sessions s ON s.task_id = c.task_id AND s.node = c.node
+        -- Sealed still: its master key is not here.
+        CROSS JOIN LATERAL (SELECT goya_private.peek_value(c.tenant_id, c.arguments) AS arguments) a
         CROSS JOIN LATERAL (SELECT concat_ws(' ',
             CASE WHEN s.task_id IS NULL OR s.tenant_id <> c.tenant_id THEN 'There is no such session of its tenant.' END,
             CASE WHEN c.item >= s.next_item THEN format('The next call of its session is %s.', s.next_item) END,
-            CASE WHEN c.digest <> goya_private.tool_digest(coalesce(c.operator, c.tool), c.version, c.arguments) THEN 'Its digest is not that of its arguments.' END,
+            CASE WHEN goya_private.value_key(a.arguments) IS NULL AND c.digest <> goya_private.tool_digest(coalesce(c.operator, c.tool), c.version, a.arguments) THEN 'Its digest is not that of its arguments.' END,
             CASE WHEN (c.status IN ('asking', 'running')) <> (c.finished_at IS NULL) THEN 'Status and finished_at do not agree.' END,
             CASE WHEN c.status IN ('asking', 'running') AND s.status <> 'open' THEN 'Its session is over.' END,
             CASE WHEN c.decision = 'approve' AND c.status IN ('running', 'succeeded', 'failed') AND c.approved_digest IS DISTINCT FROM c.digest THEN 'Nobody approved it.' END) AS wrong) v

@@ -23,7 +23,7 @@ CREATE FUNCTION goya_private.check_queue(OUT code text, OUT subject text, OUT de
         runs AS MATERIALIZED (
             SELECT r.task_id, r.node AS key, r.item, r.attempt, r.status, r.status = 'failed' AND coalesce(r.message, '') LIKE 'will retry %' AS retrying,
                    p.node, p.kind, p.part, p.owner, p.timed, p.signal, g.id IS NOT NULL AS going,
-                   CASE r.status WHEN 'waiting' THEN jsonb_array_length(CASE WHEN p.kind = 'map' THEN r.input -> 'items' END) END AS items
+                   CASE r.status WHEN 'waiting' THEN jsonb_array_length(CASE WHEN p.kind = 'map' THEN goya_private.peek_value(r.tenant_id, r.input) -> 'items' END) END AS items
             FROM open o JOIN goya.node_runs r ON r.task_id = o.id LEFT JOIN going g ON g.id = o.id
             LEFT JOIN plan p ON p.workflow_id = o.workflow_id AND p.revision = o.revision AND p.key = r.node),
         wakeups AS MATERIALIZED (SELECT DISTINCT q.task_id, q.node, q.item, q.attempt, q.verb FROM queued q WHERE q.verb > 0),

@@ -71,7 +71,7 @@ DECLARE
         'search_mcp_tools',
         'diff_workflow', 'explain_tool_policy', 'explain_workflow', 'export_workflow', 'graph', 'is_admin', 'new_id', 'quote', 'search_assets', 'task_context', 'task_events_since',
         'task_svg', 'tasks_of_trace', 'timeline', 'validate_workflow', 'wait_for_task',
-        'choose_implementation', 'get_prompt', 'redact_pii', 'read_stream'];
+        'choose_implementation', 'get_prompt', 'open_text', 'open_value', 'redact_pii', 'read_stream'];
     users constant text[] := ARRAY[
         'create_mcp_server', 'drop_mcp_server', 'install_mcp_tool', 'sync_mcp_server', 'update_mcp_server',
         'wait_for_work', 'heartbeat', 'fail_work', 'complete_work', 'claim_work', 'allow_egress', 'callback', 'deny_egress', 'drop_egress_rule',
@@ -87,7 +87,7 @@ DECLARE
         'drop_program', 'create_program', 'allow_program', 'adopt_copy',
         'activate_tenant', 'add_member', 'check', 'create_tenant', 'grant_credit', 'health', 'register_authenticator', 'remove_member', 'set_price',
         'suspend_tenant', 'top_up', 'unregister_authenticator',
-        'create_operator_template', 'drop_operator_template', 'list_master_keys', 'reseal_secrets'];
+        'create_operator_template', 'drop_operator_template', 'list_master_keys', 'reseal_secrets', 'reseal_values'];
     -- Internals that a view, a default or a policy runs as its reader; none of them says anything a reader may not know.
     internals constant text[] := ARRAY['brief_error', 'caller_is_reader', 'in_task', 'find_stuck_tasks', 'iso_time', 'visible_activity'];
     admin_internals constant text[] := ARRAY['health_inside', 'health_outside'];

@@ -123,7 +123,7 @@ goya_advance_resolve(GoyaBatch *b, GoyaTask *task, int node, bool ok)
 	char	   *case_name = NULL;
 
 	if (ok && n->kind == GOYA_NODE_CONDITION)
-		case_name = goya_json_get_text(goya_scope_slot(b, task, node)->output, "case");
+		case_name = goya_json_get_text(goya_scope_output(b, task, goya_scope_slot(b, task, node)), "case");
 	for (int i = 0; i < n->n_out; i++)
 	{
 		const GoyaEdge *e = &plan->edges[n->out_edges[i]];
@@ -299,7 +299,6 @@ finish_ok(GoyaBatch *b, const GoyaWork *w, const GoyaNode *n, GoyaRecord *r, Goy
 {
 	GoyaTask   *task = w->task;
 
-	r->output = o->output;
 	put_effects(b, w, n, r, o);
 	task->d_active--;
 	if (n->is_compensation)
@@ -316,6 +315,7 @@ finish_ok(GoyaBatch *b, const GoyaWork *w, const GoyaNode *n, GoyaRecord *r, Goy
 		v->known = true;
 		v->status = GOYA_RUN_SUCCEEDED;
 		v->output = o->output;
+		v->stored = false;
 		v->error = NULL;		/* an earlier attempt's may have been loaded */
 		task->d_done++;
 		if (n->writes == NULL)	/* else flush.c does, when the context is written */
@@ -356,19 +356,26 @@ goya_advance_finish(GoyaBatch *b, const GoyaWork *w, GoyaOutcome *o, Jsonb *inpu
 {
 	const GoyaNode *n = &w->task->plan->nodes[w->node];
 	GoyaRecord *r;
+	Jsonb	   *stored_input = goya_scope_seal(w->task, input);
+	Jsonb	   *stored_output = NULL;
 
 	if (o->ok && n->output_check != NULL)
 		goya_node_check_output(n, o->output ? o->output : goya_json_null());
-	r = goya_batch_record(b, w, o->ok ? GOYA_RUN_SUCCEEDED : GOYA_RUN_FAILED);
-	b->n_runs++;
-	r->update = update;
-	r->input = input;
-	r->started_at = started_at;
-	r->finished_at = GetCurrentTimestamp();
 	if (o->ok)
 	{
 		if (o->output == NULL)
 			o->output = goya_json_null();
+		stored_output = goya_scope_seal(w->task, o->output);
+	}
+	r = goya_batch_record(b, w, o->ok ? GOYA_RUN_SUCCEEDED : GOYA_RUN_FAILED);
+	b->n_runs++;
+	r->update = update;
+	r->input = stored_input;
+	r->output = stored_output;
+	r->started_at = started_at;
+	r->finished_at = GetCurrentTimestamp();
+	if (o->ok)
+	{
 		finish_ok(b, w, n, r, o);
 		return;
 	}

@@ -42,7 +42,8 @@ typedef struct GoyaValue
 {
 	bool		known;
 	GoyaRunStatus status;
-	Jsonb	   *output;
+	Jsonb	   *output;			/* to be had by goya_scope_output */
+	bool		stored;			/* it is as read from the row, and may be sealed */
 	Jsonb	   *error;
 	Jsonb	   *items;			/* of a map: the array it goes over */
 } GoyaValue;
@@ -73,7 +74,9 @@ typedef struct GoyaTask
 	char	   *created_by;
 	Oid			role;			/* looked up when first needed */
 	uint64		role_seen;		/* the generation of the catalogs that was at */
-	Jsonb	   *input;
+	Jsonb	   *input;			/* of a template: by goya_scope_task_input */
+	bool		input_stored;	/* as read from the row: it may be sealed */
+	bool		seals;			/* its tenant wants values sealed */
 	bool		has_asset;
 	pg_uuid_t	asset;
 	Jsonb	   *asset_json;		/* loaded when first needed */
@@ -416,6 +419,9 @@ extern GoyaValue *goya_scope_slot(GoyaBatch *b, GoyaTask *task, int node);
 extern void goya_scope_init(GoyaNodeScope *s, GoyaBatch *b, GoyaTask *task, int node, int item);
 extern void goya_scope_preload(GoyaBatch *b);	/* values that the batch's work is known to read */
 extern void goya_scope_load(GoyaBatch *b, GoyaTask *task, const GoyaRefs *refs);
+extern Jsonb *goya_scope_output(GoyaBatch *b, const GoyaTask *task, GoyaValue *v);	/* opened; throws as goya_value_open */
+extern Jsonb *goya_scope_seal(const GoyaTask *task, Jsonb *value);	/* for its row: sealed, if the tenant wants it; throws */
+extern const char *goya_scope_seal_text(const GoyaTask *task, const char *text);
 extern Jsonb *goya_scope_input(GoyaNodeScope *s, int node);	/* the node's input, template or default */
 
 /* node_*.c */
@@ -434,6 +440,7 @@ extern void goya_agent_act(GoyaBatch *b, GoyaAction *a);
 extern Jsonb *goya_agent_item(GoyaBatch *b, GoyaTask *task, int node, int item);
 extern void goya_node_run_waiting(GoyaBatch *b, const GoyaWork *w);
 extern void goya_node_wake(GoyaBatch *b, const GoyaWork *w);	/* verbs other than run */
+extern void goya_node_open_stored(GoyaBatch *b, const GoyaTask *task, Jsonb **value, GoyaOutcome *o);	/* or o is why not */
 extern bool goya_node_arm_signal(GoyaBatch *b, GoyaAction *a);	/* a signal was there already */
 extern void goya_node_start_call(GoyaBatch *b, const GoyaWork *w);	/* engine */
 extern void goya_node_finish_call(GoyaBatch *b, const GoyaWork *w, GoyaHttpResult *result, GoyaExchange *exchange, TimestampTz started_at);

@@ -49,6 +49,17 @@ typedef struct Parts
 
 /* ----- the cipher ----- */
 
+/* Looked for once: OpenSSL 3 takes longer to find a cipher by its name than to seal a short value with it. */
+static const EVP_CIPHER *
+cipher(void)
+{
+	static const EVP_CIPHER *found = NULL;
+
+	if (found == NULL)
+		found = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL);
+	return found != NULL ? found : EVP_aes_256_gcm();
+}
+
 bool
 goya_gcm_seal(const uint8 *key, const uint8 *nonce, const uint8 *aad, int aad_len, const uint8 *in, int len, uint8 *out, uint8 *tag)
 {
@@ -57,7 +68,7 @@ goya_gcm_seal(const uint8 *key, const uint8 *nonce, const uint8 *aad, int aad_le
 	bool		ok;
 
 	ok = ctx != NULL &&
-		EVP_EncryptInit_ex(ctx, EVP_aes_256_gcm(), NULL, key, nonce) == 1 &&
+		EVP_EncryptInit_ex(ctx, cipher(), NULL, key, nonce) == 1 &&
 		(aad_len == 0 || EVP_EncryptUpdate(ctx, NULL, &n, aad, aad_len) == 1) &&
 		(len == 0 || EVP_EncryptUpdate(ctx, out, &n, in, len) == 1) &&
 		EVP_EncryptFinal_ex(ctx, out + len, &n) == 1 &&
@@ -76,7 +87,7 @@ goya_gcm_open(const uint8 *key, const uint8 *nonce, const uint8 *aad, int aad_le
 
 	memcpy(expected, tag, GOYA_GCM_TAG);
 	ok = ctx != NULL &&
-		EVP_DecryptInit_ex(ctx, EVP_aes_256_gcm(), NULL, key, nonce) == 1 &&
+		EVP_DecryptInit_ex(ctx, cipher(), NULL, key, nonce) == 1 &&
 		(aad_len == 0 || EVP_DecryptUpdate(ctx, NULL, &n, aad, aad_len) == 1) &&
 		(len == 0 || EVP_DecryptUpdate(ctx, out, &n, in, len) == 1) &&
 		EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_GCM_SET_TAG, GOYA_GCM_TAG, expected) == 1 &&
@@ -172,23 +183,29 @@ belongings(const GoyaBelongs *to, int *len)
 
 /* Head and wrapping, for a value's key, at the start of a new sealed value; returns where they end. */
 static uint8 *
-wrap_key(uint8 *at, const GoyaMasterKey *master, const uint8 *key)
+wrap_key(uint8 *at, const GoyaMasterKey *master, const uint8 *key, const uint8 *nonce)
 {
 	uint8	   *start = at;
 	size_t		id_len = strlen(master->id);
-	uint8	   *nonce;
 
 	memcpy(at, magic, MAGIC_LEN);
 	at += MAGIC_LEN;
 	*at++ = (uint8) id_len;
 	memcpy(at, master->id, id_len);
 	at += id_len;
-	nonce = at;
-	fill_random(nonce, GOYA_GCM_NONCE);
+	memcpy(at, nonce, GOYA_GCM_NONCE);
 	at += GOYA_GCM_NONCE;
-	if (!goya_gcm_seal(master->bytes, nonce, start, (int) (nonce - start), key, GOYA_GCM_KEY, at, at + GOYA_GCM_KEY))
+	if (!goya_gcm_seal(master->bytes, nonce, start, (int) (at - GOYA_GCM_NONCE - start), key, GOYA_GCM_KEY, at, at + GOYA_GCM_KEY))
 		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("a value cannot be sealed")));
 	return at + GOYA_GCM_KEY + GOYA_GCM_TAG;
+}
+
+static bool
+open_key(const GoyaMasterKey *master, const Parts *p, uint8 *key)
+{
+	const uint8 *wrapped = p->wrap + GOYA_GCM_NONCE;
+
+	return goya_gcm_open(master->bytes, p->wrap, p->start, (int) p->head, wrapped, GOYA_GCM_KEY, key, wrapped + GOYA_GCM_KEY);
 }
 
 /* The value's key; throws when it cannot be had. */
@@ -196,15 +213,30 @@ static void
 unwrap_key(const Parts *p, uint8 *key)
 {
 	const GoyaMasterKey *master = goya_master_key_find(p->id, p->id_len);
-	const uint8 *wrapped = p->wrap + GOYA_GCM_NONCE;
 
 	if (master == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("goya has no master key \"%.*s\"", (int) p->id_len, p->id),
 						errdetail("A value was sealed with it."),
 						errhint("Put the key back into the file or the command's output, after the active one, and call pg_reload_conf().")));
-	if (!goya_gcm_open(master->bytes, p->wrap, p->start, (int) p->head, wrapped, GOYA_GCM_KEY, key, wrapped + GOYA_GCM_KEY))
+	if (!open_key(master, p, key))
 		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("a sealed value cannot be opened"),
 						errdetail("It was changed, or master key \"%s\" is not the one it was sealed with.", master->id)));
+}
+
+char *
+goya_envelope_true_key_id(const bytea *sealed)
+{
+	Parts		p;
+	const GoyaMasterKey *master;
+	uint8		key[GOYA_GCM_KEY];
+	bool		ok;
+
+	if (!find_parts(sealed, &p))
+		return NULL;
+	master = goya_master_key_find(p.id, p.id_len);
+	ok = master == NULL || open_key(master, &p, key);
+	explicit_bzero(key, sizeof(key));
+	return ok ? pnstrdup(p.id, p.id_len) : NULL;
 }
 
 /* ----- values ----- */
@@ -215,7 +247,12 @@ goya_envelope_seal(const GoyaBelongs *to, const char *plain, size_t len)
 	const GoyaMasterKey *master = goya_master_key_active();
 	int			aad_len;
 	uint8	   *aad = belongings(to, &aad_len);
-	uint8		key[GOYA_GCM_KEY];
+	struct
+	{
+		uint8		key[GOYA_GCM_KEY];
+		uint8		wrap_nonce[GOYA_GCM_NONCE];
+		uint8		nonce[GOYA_GCM_NONCE];
+	}			fresh;			/* asked for at once: that is what takes long */
 	size_t		size = MAGIC_LEN + 1 + strlen(master->id) + WRAPPED + GOYA_GCM_NONCE + len + GOYA_GCM_TAG;
 	bytea	   *sealed;
 	uint8	   *at;
@@ -225,11 +262,11 @@ goya_envelope_seal(const GoyaBelongs *to, const char *plain, size_t len)
 		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("a value is too large to be sealed")));
 	sealed = palloc(VARHDRSZ + size);
 	SET_VARSIZE(sealed, VARHDRSZ + size);
-	fill_random(key, sizeof(key));
-	at = wrap_key((uint8 *) VARDATA(sealed), master, key);
-	fill_random(at, GOYA_GCM_NONCE);
-	ok = goya_gcm_seal(key, at, aad, aad_len, (const uint8 *) plain, (int) len, at + GOYA_GCM_NONCE, at + GOYA_GCM_NONCE + len);
-	explicit_bzero(key, sizeof(key));
+	fill_random(&fresh, sizeof(fresh));
+	at = wrap_key((uint8 *) VARDATA(sealed), master, fresh.key, fresh.wrap_nonce);
+	memcpy(at, fresh.nonce, GOYA_GCM_NONCE);
+	ok = goya_gcm_seal(fresh.key, at, aad, aad_len, (const uint8 *) plain, (int) len, at + GOYA_GCM_NONCE, at + GOYA_GCM_NONCE + len);
+	explicit_bzero(&fresh, sizeof(fresh));
 	pfree(aad);
 	if (!ok)
 		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("a value cannot be sealed")));
@@ -255,12 +292,35 @@ goya_envelope_open(const GoyaBelongs *to, const bytea *sealed, char *plain)
 						errdetail("It was changed, or sealed for another row, name or tenant.")));
 }
 
+GoyaEnvelopeResult
+goya_envelope_try_open(const GoyaBelongs *to, const bytea *sealed, char *plain)
+{
+	Parts		p;
+	const GoyaMasterKey *master;
+	uint8		key[GOYA_GCM_KEY];
+	int			aad_len;
+	uint8	   *aad;
+	bool		ok;
+
+	if (!find_parts(sealed, &p))
+		return GOYA_ENVELOPE_CHANGED;
+	aad = belongings(to, &aad_len);
+	master = goya_master_key_find(p.id, p.id_len);
+	if (master == NULL)
+		return GOYA_ENVELOPE_NO_KEY;
+	ok = open_key(master, &p, key) && goya_gcm_open(key, p.nonce, aad, aad_len, p.body, (int) p.len, (uint8 *) plain, p.tag);
+	explicit_bzero(key, sizeof(key));
+	pfree(aad);
+	return ok ? GOYA_ENVELOPE_OPEN : GOYA_ENVELOPE_CHANGED;
+}
+
 bytea *
 goya_envelope_rewrap(const bytea *sealed)
 {
 	const GoyaMasterKey *master = goya_master_key_active();
 	Parts		p;
 	uint8		key[GOYA_GCM_KEY];
+	uint8		nonce[GOYA_GCM_NONCE];
 	size_t		rest;
 	bytea	   *again;
 	uint8	   *at;
@@ -268,10 +328,11 @@ goya_envelope_rewrap(const bytea *sealed)
 	take_apart(sealed, &p);
 	if (strlen(master->id) == p.id_len && memcmp(master->id, p.id, p.id_len) == 0)
 		return NULL;
+	fill_random(nonce, sizeof(nonce));
 	unwrap_key(&p, key);
 	rest = GOYA_GCM_NONCE + p.len + GOYA_GCM_TAG;
 	again = palloc(VARHDRSZ + MAGIC_LEN + 1 + strlen(master->id) + WRAPPED + rest);
-	at = wrap_key((uint8 *) VARDATA(again), master, key);
+	at = wrap_key((uint8 *) VARDATA(again), master, key, nonce);
 	explicit_bzero(key, sizeof(key));
 	memcpy(at, p.nonce, rest);
 	SET_VARSIZE(again, at + rest - (uint8 *) again);

@@ -91,8 +91,12 @@ goya_http_callback_take(GoyaBatch *b, const GoyaWork *w, GoyaOutcome *o)
 	goya_store_leave(&scope);
 	if (!found)
 		return false;
-	o->ok = !failed;
+	o->ok = true;
 	o->wait_until = 0;
+	goya_node_open_stored(b, w->task, &payload, o);
+	if (!o->ok)
+		return true;
+	o->ok = !failed;
 	if (failed)
 	{
 		o->error_class = n->idempotent ? GOYA_ERR_DEPENDENCY : GOYA_ERR_UNKNOWN;

@@ -39,8 +39,8 @@ sink_output(GoyaBatch *b, GoyaTask *t)
 		v = t->values ? &t->values[i] : NULL;
 		if (v == NULL || v->status != GOYA_RUN_SUCCEEDED)
 			continue;
-		only = v->output;
-		goya_json_add(&o, plan->nodes[i].key, v->output);
+		only = goya_scope_output(b, t, v);
+		goya_json_add(&o, plan->nodes[i].key, only);
 	}
 	if (sinks == 1)
 		return only ? only : goya_json_null();
@@ -58,10 +58,10 @@ make_output(GoyaBatch *b, void *arg)
 		GoyaNodeScope scope;
 
 		goya_scope_init(&scope, b, t, -1, 0);
-		t->output = goya_template_eval(t->plan->output, &scope.scope);
+		t->output = goya_scope_seal(t, goya_template_eval(t->plan->output, &scope.scope));
 	}
 	else
-		t->output = sink_output(b, t);
+		t->output = goya_scope_seal(t, sink_output(b, t));
 }
 
 /* ----- failure ----- */

@@ -40,7 +40,7 @@ goya_node_run_agent(GoyaBatch *b, const GoyaWork *w)
 	scope.params = goya_scope_input(&scope, w->node);
 	opening = goya_template_eval(n->config, &scope.scope);
 	r = goya_batch_record(b, w, GOYA_RUN_WAITING);
-	r->input = scope.params;
+	r->input = goya_scope_seal(task, scope.params);
 	r->started_at = GetCurrentTimestamp();
 	b->n_runs++;
 	task->d_waiting++;

@@ -91,7 +91,7 @@ goya_node_run_map(GoyaBatch *b, const GoyaWork *w)
 	}
 	first = n->max_parallel > 0 ? Min(n->max_parallel, total) : total;
 	r = goya_batch_record(b, w, GOYA_RUN_WAITING);
-	r->input = input;
+	r->input = goya_scope_seal(task, input);
 	r->started_at = GetCurrentTimestamp();
 	goya_scope_slot(b, task, w->node)->items = items;
 	task->d_waiting++;

@@ -163,7 +163,7 @@ goya_node_start_call(GoyaBatch *b, const GoyaWork *w)
 	call->item = w->item;
 	call->attempt = w->attempt;
 	r = goya_batch_record(b, w, GOYA_RUN_RUNNING);
-	r->input = scope.params;
+	r->input = goya_scope_seal(w->task, scope.params);
 	r->started_at = GetCurrentTimestamp();
 	b->n_runs++;
 	b->calls = lappend(b->calls, call);
@@ -393,5 +393,6 @@ goya_node_finish_call(GoyaBatch *b, const GoyaWork *w, GoyaHttpResult *result, G
 	if (goya_batch_try(b, finish_call, &end, &error))
 		return;
 	goya_outcome_error(&o, error);
+	o.final = error->sqlerrcode == ERRCODE_CONFIGURATION_LIMIT_EXCEEDED;	/* it was called, and what it said cannot be sealed */
 	goya_advance_finish(b, w, &o, NULL, started_at, true);
 }

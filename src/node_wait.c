@@ -18,6 +18,7 @@
 #include "crash_point.h"
 #include "json_util.h"
 #include "node_http.h"
+#include "value.h"
 
 #define MAX_WAIT_MS (INT64CONST(3660) * 24 * 3600 * 1000)	/* ten years */
 
@@ -78,7 +79,7 @@ goya_node_run_waiting(GoyaBatch *b, const GoyaWork *w)
 	else if (n->timeout_ms > 0)
 		due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), n->timeout_ms);
 	r = goya_batch_record(b, w, GOYA_RUN_WAITING);
-	r->input = input;
+	r->input = goya_scope_seal(task, input);
 	r->started_at = GetCurrentTimestamp();
 	b->n_runs++;
 	task->d_waiting++;
@@ -89,7 +90,7 @@ goya_node_run_waiting(GoyaBatch *b, const GoyaWork *w)
 	else if (n->kind == GOYA_NODE_APPROVAL)
 	{
 		a = goya_batch_act(b, GOYA_ACT_APPROVAL, task, w->node, w->item, w->attempt);
-		a->text = n->message ? goya_template_eval_text(n->message, &scope.scope) : NULL;
+		a->text = n->message ? goya_scope_seal_text(task, goya_template_eval_text(n->message, &scope.scope)) : NULL;
 		a->json = n->form ? n->form : goya_json_object(0, NULL, NULL);
 	}
 	else if (n->kind == GOYA_NODE_WORKFLOW)
@@ -183,6 +184,35 @@ end_wait(GoyaBatch *b, const GoyaWork *w, GoyaOutcome *o, TimestampTz started_at
 	goya_advance_finish(b, w, &arg.outcome, NULL, started_at, true);
 }
 
+typedef struct OpenArg
+{
+	const GoyaTask *task;
+	Jsonb	   *value;
+} OpenArg;
+
+static void
+open_stored(GoyaBatch *b, void *arg)
+{
+	OpenArg    *a = arg;
+
+	a->value = goya_value_open(&a->task->tenant, a->value);
+}
+
+/* What somebody left for a run to end with may be sealed. */
+void
+goya_node_open_stored(GoyaBatch *b, const GoyaTask *task, Jsonb **value, GoyaOutcome *o)
+{
+	OpenArg		arg = {task, *value};
+	ErrorData  *error;
+
+	if (!goya_value_is_sealed(*value))
+		return;
+	if (goya_batch_try(b, open_stored, &arg, &error))
+		*value = arg.value;
+	else
+		goya_outcome_error(o, error);
+}
+
 static void
 fail_timeout(GoyaOutcome *o, const char *message)
 {
@@ -260,6 +290,7 @@ goya_node_arm_signal(GoyaBatch *b, GoyaAction *a)
 
 	if (!take_signal(&w, &o.output, b->cxt))
 		return false;
+	goya_node_open_stored(b, w.task, &o.output, &o);
 	end_wait(b, &w, &o, a->started_at);
 	return true;
 }
@@ -298,6 +329,7 @@ signal_node(GoyaBatch *b, const GoyaWork *w, int node)
 			continue;
 		if (!take_signal(&runs[i], &o.output, b->cxt))
 			return false;
+		goya_node_open_stored(b, w->task, &o.output, &o);
 		end_wait(b, &runs[i], &o, started[i]);
 		if (b->single)
 		{
@@ -361,11 +393,13 @@ wake_by_decision(GoyaBatch *b, GoyaWork *w)
 	goya_store_leave(&scope);
 	if (status == NULL || (strcmp(status, "approved") != 0 && strcmp(status, "rejected") != 0))
 		return;
+	goya_node_open_stored(b, w->task, &response, &o);
 	goya_json_object_start(&out);
 	goya_json_add_bool(&out, "approved", strcmp(status, "approved") == 0);
 	goya_json_add(&out, "response", response);
 	goya_json_add_text(&out, "by", by);
-	o.output = goya_json_object_finish(&out);
+	if (o.ok)
+		o.output = goya_json_object_finish(&out);
 	end_wait(b, w, &o, started);
 }
 
@@ -412,6 +446,8 @@ wake_by_child(GoyaBatch *b, GoyaWork *w)
 	}
 	else if (strcmp(status, "succeeded") != 0)
 		return;
+	else
+		goya_node_open_stored(b, w->task, &o.output, &o);
 	end_wait(b, w, &o, started);
 }
 

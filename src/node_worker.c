@@ -114,10 +114,14 @@ goya_worker_result(GoyaBatch *b, const GoyaWork *w, GoyaOutcome *o)
 	o->ok = o->error == NULL;
 	if (o->ok)
 	{
-		o->output = goya_json_get(result, "output");
+		Jsonb	   *output = goya_json_get(result, "output");
+
 		o->quantity = goya_json_get(result, "usage");
 		if (goya_json_is_null(o->quantity))
 			o->quantity = NULL;
+		goya_node_open_stored(b, w->task, &output, o);
+		if (o->ok)
+			o->output = output;
 		return true;
 	}
 	class_name = goya_json_get_text(o->error, "class");

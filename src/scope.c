@@ -4,6 +4,9 @@
  *
  * What a node reads is known from its plan, so it is loaded set-based before the node runs: for all claimed work at once, for inline
  * successors only what is not in memory already.
+ *
+ * Values that were read may be sealed (value.c), and are opened when they are first asked for: an error then is that of the node that
+ * asks.  What a batch makes itself is clear in memory, and sealed for its row before that is written: then too an error is the node's.
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -14,6 +17,7 @@
 
 #include "batch.h"
 #include "json_util.h"
+#include "value.h"
 
 /* What is known of a node of the task; its slot is made when first asked for. */
 GoyaValue *
@@ -82,6 +86,7 @@ fetch_values(GoyaBatch *b, GoyaRows *rows)
 		v = goya_scope_slot(b, task, node);
 		v->status = parse_status(goya_result_text(i, 3, b->cxt));
 		v->output = goya_result_jsonb(i, 4, b->cxt);
+		v->stored = v->output != NULL;
 		v->error = goya_result_jsonb(i, 5, b->cxt);
 		/* A failure may be that of an attempt that is not the last one. */
 		v->known = v->status != GOYA_RUN_FAILED;
@@ -155,7 +160,9 @@ map_items(GoyaBatch *b, GoyaTask *task, int map)
 {
 	GoyaValue  *v = goya_scope_slot(b, task, map);
 	GoyaStoreScope scope;
+	MemoryContext old;
 	Datum		args[2];
+	Jsonb	   *input = NULL;
 
 	if (v->items != NULL)
 		return v->items;
@@ -164,8 +171,11 @@ map_items(GoyaBatch *b, GoyaTask *task, int map)
 	goya_store_enter(&scope);
 	goya_store_run(GOYA_STMT_LOAD_ITEMS, args, NULL);
 	if (SPI_processed > 0)
-		v->items = goya_result_jsonb(0, 1, b->cxt);
+		input = goya_result_jsonb(0, 1, b->cxt);
 	goya_store_leave(&scope);
+	old = MemoryContextSwitchTo(b->cxt);
+	v->items = goya_json_get(goya_value_open(&task->tenant, input), "items");
+	MemoryContextSwitchTo(old);
 	return v->items;
 }
 
@@ -228,6 +238,77 @@ known_value(GoyaBatch *b, GoyaTask *task, int node)
 	return v;
 }
 
+/* What a finished node left.  In the batch's context, so that it is opened once. */
+Jsonb *
+goya_scope_output(GoyaBatch *b, const GoyaTask *task, GoyaValue *v)
+{
+	if (v->stored)
+	{
+		MemoryContext old = MemoryContextSwitchTo(b->cxt);
+
+		v->output = goya_value_open(&task->tenant, v->output);
+		v->stored = false;
+		MemoryContextSwitchTo(old);
+	}
+	return v->output;
+}
+
+static Jsonb *
+task_input(GoyaBatch *b, GoyaTask *task)
+{
+	if (task->input_stored)
+	{
+		MemoryContext old = MemoryContextSwitchTo(b->cxt);
+
+		task->input = goya_value_open(&task->tenant, task->input);
+		task->input_stored = false;
+		MemoryContextSwitchTo(old);
+	}
+	return task->input;
+}
+
+/*
+ * What cannot be sealed is not written.  The error is no 55000 here, which would be one to be tried again: what the node did was done.
+ */
+static Jsonb *
+seal_or_fail(const GoyaTask *task, Jsonb *value)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	Jsonb	   *volatile sealed = NULL;
+
+	PG_TRY();
+	{
+		sealed = goya_value_seal(&task->tenant, value);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *e;
+
+		MemoryContextSwitchTo(cxt);
+		e = CopyErrorData();
+		if (e->sqlerrcode != ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+			PG_RE_THROW();
+		FlushErrorState();
+		e->sqlerrcode = ERRCODE_CONFIGURATION_LIMIT_EXCEEDED;
+		ReThrowError(e);
+	}
+	PG_END_TRY();
+	return sealed;
+}
+
+Jsonb *
+goya_scope_seal(const GoyaTask *task, Jsonb *value)
+{
+	return task->seals && value != NULL ? seal_or_fail(task, value) : value;
+}
+
+/* The same of a text, for a column of type text. */
+const char *
+goya_scope_seal_text(const GoyaTask *task, const char *text)
+{
+	return task->seals && text != NULL ? goya_json_to_cstring(seal_or_fail(task, goya_json_from_text(text))) : text;
+}
+
 static Jsonb *
 node_value(GoyaBatch *b, GoyaTask *task, int node)
 {
@@ -237,7 +318,7 @@ node_value(GoyaBatch *b, GoyaTask *task, int node)
 	if (v->status == GOYA_RUN_PENDING)
 		return NULL;
 	goya_json_object_start(&o);
-	goya_json_add(&o, "output", v->output);
+	goya_json_add(&o, "output", goya_scope_output(b, task, v));
 	goya_json_add(&o, "error", v->error);
 	goya_json_add_text(&o, "status", goya_run_status_name(v->status));
 	return goya_json_object_finish(&o);
@@ -260,7 +341,7 @@ scope_value(GoyaScope *scope, GoyaRoot root, int node)
 	switch (root)
 	{
 		case GOYA_ROOT_INPUT:
-			return t->input;
+			return task_input(s->batch, t);
 		case GOYA_ROOT_ASSET:
 			return asset_value(s->batch, t);
 		case GOYA_ROOT_NODES:
@@ -311,7 +392,7 @@ goya_scope_init(GoyaNodeScope *s, GoyaBatch *b, GoyaTask *task, int node, int it
 
 		if (n->is_compensation)
 		{
-			s->output = known_value(b, task, n->owner)->output;
+			s->output = goya_scope_output(b, task, known_value(b, task, n->owner));
 		}
 		else if (task->plan->nodes[n->owner].kind == GOYA_NODE_AGENT)
 		{
@@ -332,7 +413,7 @@ upstream_output(GoyaNodeScope *s, const GoyaNode *n, int i)
 {
 	GoyaValue  *v = known_value(s->batch, s->task, s->task->plan->edges[n->in_edges[i]].from);
 
-	return v->status == GOYA_RUN_FAILED ? v->error : v->output;
+	return v->status == GOYA_RUN_FAILED ? v->error : goya_scope_output(s->batch, s->task, v);
 }
 
 static Jsonb *
@@ -348,7 +429,7 @@ plain_input(GoyaNodeScope *s, int node)
 	if (s->has_item)
 		return item_value(s) ? s->item_value : goya_json_null();
 	if (n->n_in == 0)
-		return s->task->input;
+		return task_input(s->batch, s->task);
 	if (n->n_in == 1)
 	{
 		Jsonb	   *output = upstream_output(s, n, 0);

@@ -54,7 +54,7 @@ const GoyaStatementText goya_statements[GOYA_N_STATEMENTS] = {
 		" WHERE n.status IN ('succeeded', 'failed', 'skipped', 'compensated') ORDER BY n.attempt",
 	2, {UUIDARRAYOID, TEXTARRAYOID}},
 	[GOYA_STMT_LOAD_ITEMS] = {
-		"SELECT n.input -> 'items' FROM goya.node_runs n WHERE n.task_id = $1 AND n.node = $2 AND n.item = 0 ORDER BY n.attempt DESC LIMIT 1",
+		"SELECT n.input FROM goya.node_runs n WHERE n.task_id = $1 AND n.node = $2 AND n.item = 0 ORDER BY n.attempt DESC LIMIT 1",
 	2, {UUIDOID, TEXTOID}},
 	[GOYA_STMT_LOAD_CONTEXTS] = {
 		"SELECT task_id, state FROM goya.task_contexts WHERE task_id = ANY ($1)", 1, {UUIDARRAYOID}},
@@ -113,9 +113,9 @@ const GoyaStatementText goya_statements[GOYA_N_STATEMENTS] = {
 	4, {UUIDARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID}},
 	[GOYA_STMT_DELETE_MAP] = {"DELETE FROM goya_private.maps WHERE task_id = $1 AND node = $2", 2, {UUIDOID, INT4OID}},
 	[GOYA_STMT_MAP_OUTPUT] = {
-		"SELECT coalesce(pg_catalog.jsonb_agg(i.output ORDER BY i.item), '[]') FROM (SELECT DISTINCT ON (n.item) n.item,"
-		" CASE WHEN n.status = 'succeeded' THEN n.output END AS output FROM goya.node_runs n"
-		" WHERE n.task_id = $1 AND n.node = $2 ORDER BY n.item, n.attempt DESC) i",
+		"SELECT coalesce(pg_catalog.jsonb_agg(goya_private.open_value(i.tenant_id, i.output) ORDER BY i.item), '[]')"
+		" FROM (SELECT DISTINCT ON (n.item) n.item, n.tenant_id, CASE WHEN n.status = 'succeeded' THEN n.output END AS output"
+		" FROM goya.node_runs n WHERE n.task_id = $1 AND n.node = $2 ORDER BY n.item, n.attempt DESC) i",
 	2, {UUIDOID, TEXTOID}},
 	[GOYA_STMT_FORGET_TASKS] = {
 		"WITH j AS (DELETE FROM goya_private.joins WHERE task_id = ANY ($1)) DELETE FROM goya_private.maps WHERE task_id = ANY ($1)",
@@ -304,7 +304,7 @@ const GoyaStatementText goya_statements[GOYA_N_STATEMENTS] = {
 		"WITH w AS (INSERT INTO goya_private.stream_chunks AS c (task_id, node, item, attempt, position, flags, delta, sealed)"
 		" SELECT u.task_id, u.node, u.item, u.attempt, u.position, u.flags & 3, CASE WHEN u.flags & 4 = 0 THEN u.delta END, CASE WHEN u.flags & 4 > 0"
 		" THEN (SELECT goya_private.seal(u.tenant_id, 'completion', pg_catalog.format('%s/%s/%s', u.task_id, u.node, u.item), u.delta)"
-		" WHERE EXISTS (SELECT FROM goya_private.master_keys())) END"
+		" WHERE (SELECT goya_private.has_master_key())) END"
 		" FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) AS u(task_id, node, item, attempt, position, flags, delta, tenant_id) RETURNING c.task_id, c.node, c.item, c.seq)"
 		" SELECT pg_catalog.pg_notify('goya_stream', pg_catalog.jsonb_build_object('task_id', w.task_id, 'node', w.node, 'item', w.item, 'seq', w.seq)::text)"
 		" FROM w WHERE pg_catalog.pg_notification_queue_usage() < 0.5",

@@ -22,6 +22,7 @@
 #include "held.h"
 #include "json_util.h"
 #include "table.h"
+#include "value.h"
 
 static const Oid uuid_column[] = {UUIDOID};
 
@@ -118,6 +119,7 @@ fill_task(GoyaTask *task, GoyaTable *t)
 	task->paused = DatumGetBool(get(t, GOYA_TASKS_PAUSED));
 	task->failing = DatumGetBool(get(t, GOYA_TASKS_FAILING));
 	task->input = get_jsonb(t, GOYA_TASKS_INPUT);
+	task->input_stored = true;
 	task->has_asset = get_uuid(t, GOYA_TASKS_ASSET_ID, &task->asset);
 	task->trigger = get_jsonb(t, GOYA_TASKS_TRIGGER);
 	task->trace_id = get_text(t, GOYA_TASKS_TRACE_ID);
@@ -203,6 +205,7 @@ attach_plan(GoyaTask *t)
 
 	if (t->run_as == NULL)
 		return;
+	t->seals = goya_tenant_seals(&t->tenant);
 	r = goya_plan_cache_get(&t->workflow, t->revision);
 	if (r != NULL && r->plan != NULL)
 		t->plan = r->plan;

@@ -74,13 +74,13 @@ $$;
 
 CREATE FUNCTION app.epoch(at timestamptz) RETURNS float8 LANGUAGE sql IMMUTABLE AS 'SELECT extract(epoch FROM at)::float8';
 
--- Everything that is recorded of a task, for the model.
+-- Everything that is recorded of a task, for the model. Values may be sealed: tap/012_model.pl changes that all the time.
 CREATE FUNCTION app.seen(task uuid) RETURNS jsonb LANGUAGE sql STABLE AS $$
-    SELECT jsonb_build_object('id', t.id, 'status', t.status, 'input', t.input, 'output', t.output, 'error', nullif(t.error, 'null'), 'last_seq', t.last_seq,
-        'started', app.epoch(t.started_at), 'finished', app.epoch(t.finished_at), 'run_at', app.epoch(t.run_at), 'item', t.parent_item, 'at', t.input -> 'at',
+    SELECT jsonb_build_object('id', t.id, 'status', t.status, 'input', goya.open_value(t.input), 'output', goya.open_value(t.output), 'error', nullif(t.error, 'null'), 'last_seq', t.last_seq,
+        'started', app.epoch(t.started_at), 'finished', app.epoch(t.finished_at), 'run_at', app.epoch(t.run_at), 'item', t.parent_item, 'at', goya.open_value(t.input) -> 'at',
         'workflow', (SELECT w.name FROM goya.workflows w WHERE w.id = t.workflow_id),
         'runs', (SELECT coalesce(jsonb_agg(jsonb_build_object('node', r.node, 'item', r.item, 'attempt', r.attempt, 'status', r.status, 'message', r.message,
-                        'input', r.input, 'output', r.output, 'error', r.error, 'cost', r.cost, 'started', app.epoch(r.started_at),
+                        'input', goya.open_value(r.input), 'output', goya.open_value(r.output), 'error', r.error, 'cost', r.cost, 'started', app.epoch(r.started_at),
                         'finished', app.epoch(r.finished_at))), '[]') FROM goya.node_runs r WHERE r.task_id = t.id),
         'events', (SELECT jsonb_agg(jsonb_build_object('seq', e.seq, 'type', e.type, 'node', e.node, 'item', e.item, 'attempt', e.attempt, 'at', app.epoch(e.created_at))
                         ORDER BY e.seq) FROM goya.task_events e WHERE e.task_id = t.id),

@@ -59,7 +59,7 @@ SELECT set_eq($$SELECT nspname || '.' || proname FROM functions WHERE prosecdef$
     'activate_operator_version activate_tenant add_member add_operator_version adopt_copy approve cancel capture check context_at create_operator create_tenant '
     'create_trigger create_workflow delete_workflow derivation_tree diagnose diff_workflow disable_trigger disable_workflow drop_schema drop_trigger '
     'enable_trigger enable_workflow explain_workflow export_workflow finish_asset grant_credit graph hold patch_context pause publish_workflow '
-    'delete_secret hash_pii list_master_keys reseal_secrets set_secret '
+    'delete_secret hash_pii list_master_keys reseal_secrets reseal_values set_secret '
     'quote refund register_asset register_authenticator register_schema release remove_member report_progress resume retry rollback_workflow save_draft '
     'search_assets set_artifact_maturity set_price signal suspend_tenant task_context task_events_since task_svg timeline top_up '
     'activate_algorithm_version add_algorithm_version add_implementation choose_implementation create_algorithm create_model create_node_kind create_operator_template '

@@ -250,7 +250,7 @@ CREATE FUNCTION host.argument(function text, argument text, type regtype) RETURN
         WHEN argument IN ('ordinal', 'precedence', 'memory_mb', 'file_mb', 'processes', 'output_kb', 'max_calls', 'max', 'progress') THEN '1'
         WHEN argument IN ('lease', 'cpu', 'retry_after') THEN '''1 min''' WHEN argument = 'worker' THEN '''worker-a''' WHEN argument = 'class' THEN '''TIMEOUT'''
         WHEN argument = 'decision' THEN '''allow''' WHEN argument = 'risk' THEN '''low''' WHEN argument = 'data_access' THEN '''none''' WHEN argument = 'agent' THEN '''ask''' WHEN argument = 'condition' THEN '''$.x == 1'''
-        WHEN argument IN ('allowed', 'failed', 'retry', 'trusted', 'include_removed') THEN 'true'
+        WHEN argument IN ('allowed', 'failed', 'retry', 'trusted', 'include_removed', 'count_values') THEN 'true'
         WHEN argument = 'timeout' AND function !~ '^(wait|read|test_result)' THEN '''10 s'''
         WHEN argument = 'status' AND function ~ 'model' THEN '''active''' WHEN argument = 'status' AND function ~ 'operator|template' THEN '''draft'''
         WHEN argument = 'name' AND function ~ 'workflow|draft' THEN CASE WHEN function ~ '^create' THEN '''new-flow''' ELSE '''flow-a''' END
@@ -265,7 +265,7 @@ CREATE FUNCTION host.argument(function text, argument text, type regtype) RETURN
         WHEN argument = 'name' AND function ~ 'operator' THEN CASE WHEN function ~ '^create' THEN '''new-op''' ELSE '''op-a''' END
         WHEN argument = 'name' AND function ~ 'trigger' THEN CASE WHEN function ~ '^create' THEN '''new-hook''' ELSE '''hook''' END
         WHEN argument = 'name' AND function ~ 'tenant' THEN CASE WHEN function ~ '^create' THEN '''new-tenant''' ELSE '''host-a''' END
-        WHEN argument = 'name' AND function ~ 'secret' THEN '''secret-a''' WHEN argument = 'value' AND function ~ 'secret|pii' THEN '''long enough''' WHEN argument = 'hosts' THEN '''{a.example.com}'''
+        WHEN argument = 'name' AND function ~ 'secret' THEN '''secret-a''' WHEN argument = 'value' AND function ~ 'secret|pii|open' THEN CASE type WHEN 'jsonb'::regtype THEN '''{}''' ELSE '''long enough''' END WHEN argument = 'hosts' THEN '''{a.example.com}'''
         WHEN argument = 'uri' AND function ~ 'schema$' THEN '''urn:host:schema''' WHEN argument = 'document' THEN '''{}'''
         WHEN argument = 'name' AND function = 'signal' THEN '''go'''
         WHEN argument = 'name' AND function = 'set_price' THEN '''price-a'''
@@ -277,7 +277,7 @@ CREATE FUNCTION host.argument(function text, argument text, type regtype) RETURN
         WHEN argument = 'reference' THEN '''hold-a''' WHEN argument = 'trace_id' THEN '''trace-a''' WHEN argument = 'tenant' THEN '''host-a''' WHEN argument = 'role_name' THEN CASE WHEN function ~ 'authenticator' THEN '''host_front''' ELSE '''host_bob''' END
         WHEN argument = 'definition' THEN $d$'{"nodes": [{"key": "x", "kind": "workflow", "workflow": "flow-a"}, {"key": "y", "kind": "operator", "operator": "op-a"}]}'$d$
         WHEN argument IN ('from_revision', 'to_revision', 'revision', 'version', 'expected_version', 'row_version') THEN '1'
-        WHEN argument IN ('amount', 'per_units', 'limit_rows', 'item', 'seq', 'priority', 'weight', 'max_errors', 'width', 'max_depth', 'percent', 'size_bytes', 'duration') THEN CASE argument WHEN 'item' THEN '0' WHEN 'seq' THEN '0' WHEN 'width' THEN '60' ELSE '1' END
+        WHEN argument IN ('amount', 'per_units', 'limit_rows', 'limit_tasks', 'item', 'seq', 'priority', 'weight', 'max_errors', 'width', 'max_depth', 'percent', 'size_bytes', 'duration') THEN CASE argument WHEN 'item' THEN '0' WHEN 'seq' THEN '0' WHEN 'width' THEN '60' ELSE '1' END
         WHEN argument = 'max_cost' THEN '100' WHEN argument IN ('run_at', 'effective_at') THEN '''2040-01-01''' WHEN argument IN ('timeout', 'wait') THEN '''0''' WHEN argument = 'unset' THEN '''{}'''
         WHEN argument IN ('set', 'response', 'payload', 'metadata', 'data', 'schema', 'instance', 'input_schema', 'output_schema', 'settings', 'input', 'filter') THEN CASE type WHEN 'jsonb'::regtype THEN '''{}''' ELSE '''$''' END
         WHEN argument = 'config' THEN $c$'{"function": "pg_catalog.jsonb_pretty"}'$c$ WHEN argument = 'mode' THEN '''sql''' WHEN argument = 'category' THEN '''utility'''

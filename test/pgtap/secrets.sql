@@ -13,6 +13,7 @@ SELECT no_plan();
 
 SELECT throws_ok($$SELECT * FROM goya.list_master_keys()$$, '55000', 'goya has no master key', 'without a master key it says so');
 SELECT throws_ok($$SELECT goya_private.seal(goya.current_tenant(), 'prompt', 'r', 'x')$$, '55000', 'goya has no master key', 'and seals nothing');
+SELECT is(goya_private.has_master_key(), false, 'what goes on without can ask');
 CREATE FUNCTION pg_temp.health() RETURNS text LANGUAGE sql AS $$ SELECT concat_ws(' | ', h.status, h.detail, left(h.hint, 20)) FROM goya.health() h WHERE h.component = 'master key' $$;
 SELECT is(pg_temp.health(), 'ok | None is set, and nothing is sealed.', 'which is well while nothing is sealed');
 BEGIN;
@@ -33,6 +34,8 @@ SELECT matches(pg_temp.health(), '^error \| goya''s master keys are not as they 
 ALTER SYSTEM SET goya.master_key_command = :'wanted';
 SELECT pg_reload_conf() \g /dev/null
 \ir lib/reloaded.psql
+
+SELECT is(goya_private.has_master_key(), true, 'and is told when there is one');
 
 BEGIN;
 CREATE ROLE sct_ann; CREATE ROLE sct_ben; CREATE ROLE sct_reader; CREATE ROLE sct_admin; CREATE ROLE sct_other; CREATE ROLE sct_nobody;
@@ -109,6 +112,37 @@ SELECT is(goya_private.encrypts_prompts(pg_temp.tenant('sct-a')), false, 'prompt
 UPDATE goya.tenants SET settings = settings || '{"encrypt_prompts": true}' WHERE name = 'sct-a';
 SELECT is(array_agg(goya_private.encrypts_prompts(t.id) ORDER BY t.name), '{true,false}', 'and are where it does') FROM goya.tenants t WHERE t.name IN ('sct-a', 'sct-b');
 
+-- ---- Values: inputs and outputs at rest ----
+CREATE TEMP TABLE vals AS SELECT v AS plain, goya_private.seal_value(pg_temp.tenant('sct-a'), v) AS sealed FROM (VALUES
+    ('{"p": "hello"}'::jsonb), ('null'), ('true'), ('[1, 2.50, "x", {"a": []}]'), ('"Grüße, 世界"'), (to_jsonb(repeat('many words ', 100000))), ('{"$sealed": "R09ZAQ"}')) x(v);
+CREATE TEMP TABLE words AS SELECT w AS plain, goya_private.seal_text(pg_temp.tenant('sct-a'), w) AS sealed FROM unnest(ARRAY['', 'x', 'Grüße', 'null', '{"$sealed": "x"}', repeat('many words ', 100000)]) w;
+GRANT SELECT ON vals, words TO PUBLIC;
+SELECT is((SELECT count(*) FROM vals WHERE jsonb_typeof(sealed -> '$sealed') = 'string' AND sealed - '$sealed' = '{}' AND goya_private.value_key(sealed) = 'k1'), 7::bigint, 'values of a tenant that wants it are sealed');
+SELECT is((SELECT count(*) FROM vals WHERE goya_private.value_key(goya_private.seal_value(pg_temp.tenant('sct-b'), plain)) IS NULL), 7::bigint, 'others are not');
+SELECT is(pg_temp.try(r, 'SELECT bool_and(goya.open_value(sealed) = plain AND goya.open_value(sealed)::text = plain::text) FROM vals'), 'true', r || ' opens them as they were') FROM unnest('{sct_ann,sct_ben,sct_reader}'::text[]) r;
+SELECT is(pg_temp.try('sct_ann', 'SELECT bool_and(goya.open_text(sealed) = plain AND sealed <> plain) FROM words'), 'true', 'and texts');
+SELECT is(pg_temp.try('sct_other', 'SELECT (SELECT bool_and(goya.open_value(sealed) = sealed) FROM vals) AND (SELECT bool_and(goya.open_text(sealed) = sealed) FROM words)'), 'true', 'another tenant gets them back as they are');
+SELECT is(pg_temp.try('sct_ann', 'SELECT goya.open_value(NULL) IS NULL AND goya.open_text(NULL) IS NULL'), 'true', 'null is null');
+SELECT matches(pg_temp.try('sct_nobody', 'SELECT goya.open_value(sealed) FROM vals'), '^42501', 'not for somebody without a grant');
+SELECT is(pg_temp.try('sct_ann', format('SELECT goya.open_value(%L)', v)), v, 'looks a bit like it: ' || v)
+FROM unnest(ARRAY['{"a": 1}', '{"$sealed": 1}', '{"$sealed": ""}', '{"$sealed": "R09ZA"}', '{"$sealed": "R09ZA!!!!"}', '{"$sealed": "R09ZAQJrMQ=="}', '{"$sealed": {"$sealed": "R09ZAQ=="}}', '["$sealed"]', '"$sealed"', '1']) v;
+SELECT is(pg_temp.try('sct_ann', 'SELECT bool_and(goya.open_value(sealed || ''{"x": 1}'') = sealed || ''{"x": 1}'') FROM vals'), 'true', 'with another key beside it, it is data');
+SELECT is(pg_temp.try('sct_ann', format('SELECT goya.open_text(%L)', v)), v, 'a text that looks like it: ' || v)
+FROM unnest(ARRAY['{"$sealed": "', '{"$sealed": "R09ZA', '{"$sealed": "R09ZAQ=="} ', '{"$sealed": "R09ZA"x"}', '{"$sealed": "R09ZA\u0041"}']) v;
+-- Any character of it changed: it stays closed, or names a key that is not here.
+CREATE FUNCTION pg_temp.opened(sealed jsonb) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN RETURN CASE goya_private.open_value(pg_temp.tenant('sct-a'), opened.sealed) WHEN opened.sealed THEN 'closed' ELSE 'opened' END; EXCEPTION WHEN OTHERS THEN RETURN SQLSTATE; END $$;
+SELECT is((SELECT string_agg(DISTINCT pg_temp.opened(jsonb_build_object('$sealed', overlay(s PLACING CASE substr(s, i, 1) WHEN 'b' THEN 'c' ELSE 'b' END FROM i FOR 1))), ' ')
+           FROM (SELECT sealed ->> '$sealed' AS s FROM vals WHERE plain ? 'p') x, generate_series(1, length(s) - 3) i), '55000 closed', 'changed anywhere it does not open');
+SELECT is((SELECT string_agg(DISTINCT pg_temp.opened(jsonb_build_object('$sealed', left(s, i))), ' ') FROM (SELECT sealed ->> '$sealed' AS s FROM vals WHERE plain ? 'p') x, generate_series(0, length(s) - 1) i), 'closed', 'nor cut');
+SELECT is((SELECT pg_temp.opened(jsonb_build_object('$sealed', translate(encode(goya_private.seal(pg_temp.tenant('sct-a'), 'completion', '', '"x"'), 'base64'), E'\n', '')))), 'closed', 'what was sealed as something else is no value');
+SELECT is(goya_private.open_value(pg_temp.tenant('sct-a'), jsonb_build_object('$sealed', translate(encode(goya_private.seal(pg_temp.tenant('sct-a'), 'value', '', '{"x": 1.0}'), 'base64'), E'\n', ''))), '{"x": 1.0}', 'the format is as described');
+SELECT is(goya_private.keep_value(pg_temp.tenant('sct-a'), sealed), sealed, 'a copy is not sealed twice') FROM vals WHERE plain ? 'p';
+SELECT is(goya_private.value_key(goya_private.keep_value(pg_temp.tenant('sct-a'), '1')), 'k1', 'a copy of what was not is');
+UPDATE goya.tenants SET settings = settings - 'encrypt_prompts' WHERE name = 'sct-a';
+SELECT is(goya_private.seal_value(pg_temp.tenant('sct-a'), '1'), '1', 'the setting counts at once, within the transaction too');
+SELECT is(pg_temp.try('sct_ann', 'SELECT bool_and(goya.open_value(sealed) = plain) FROM vals'), 'true', 'what was sealed is opened whatever it says by now');
+
 -- ---- Personal data ----
 SELECT is(goya.redact_pii(given), wanted, given) FROM (VALUES
     ('write to Ann.B+x@mail.ex-ample.co.uk.', 'write to [email].'), ('<a@b.io>,c@d.org', '<[email]>,[email]'), ('邮箱a@b.cn。', '邮箱[email]。'), ('a@b, @c.de, a@.de, a@b.c, x@1.2.3.4', 'a@b, @c.de, a@.de, a@b.c, x@1.2.3.4'),
@@ -126,9 +160,10 @@ SELECT set_config('test.hash', pg_temp.try('sct_ann', $$SELECT goya.hash_pii('an
 SELECT is(pg_temp.try('sct_other', $$SELECT goya.delete_secret('h')$$), 'PT404: secret not found | There is no secret "h" that role "sct_other" can see. | SELECT name FROM goya.secrets lists them.', 'another tenant deletes nothing');
 SELECT is(pg_temp.try('sct_ann', $$SELECT goya.delete_secret('h')$$), '', 'a member deletes a secret');
 SELECT is((SELECT count(*) FROM goya_private.secret_values v WHERE v.name = 'h'), 0::bigint, 'and its value is gone');
-SELECT matches(pg_temp.try('sct_ann', 'SELECT ' || call), '^42501: permission denied', 'not for members: ' || call) FROM unnest('{goya.reseal_secrets(),goya.list_master_keys()}'::text[]) call;
+SELECT matches(pg_temp.try('sct_ann', 'SELECT ' || call), '^42501: permission denied', 'not for members: ' || call) FROM unnest('{goya.reseal_secrets(),goya.reseal_values(),goya.list_master_keys()}'::text[]) call;
 SELECT is(pg_temp.try('sct_admin', 'SELECT goya.reseal_secrets()'), '0', 'all is sealed with the active key');
 SELECT matches(pg_temp.try('sct_admin', format('SELECT goya.reseal_secrets(%s)', coalesce(n, 'NULL'))), '^22023: bad number of rows', coalesce(n, 'null') || ' rows') FROM unnest('{0,-1,NULL,1000001}'::text[]) n;
+SELECT matches(pg_temp.try('sct_admin', format('SELECT goya.reseal_values(NULL, %s)', coalesce(n, 'NULL'))), '^22023: bad number of tasks', coalesce(n, 'null') || ' tasks') FROM unnest('{0,-1,NULL,1000001}'::text[]) n;
 SELECT is_empty($$SELECT * FROM goya.check() WHERE code = 'secret_row'$$, 'goya.check() finds nothing');
 DELETE FROM goya_private.secret_values v WHERE v.tenant_id = pg_temp.tenant('sct-b');
 UPDATE goya.secrets s SET key_id = 'k9' WHERE s.tenant_id = pg_temp.tenant('sct-a');
@@ -145,17 +180,38 @@ CREATE ROLE sct_ann; GRANT goya_user TO sct_ann;
 SET LOCAL ROLE sct_ann;
 SELECT goya.set_secret('first', 'canary-3141592', ARRAY['a.example.com']), goya.hash_pii('x') \g /dev/null
 COMMIT;
+-- Values of tasks that ended, of one that has not, and one that a user has made up to look like it.
+UPDATE goya.tenants SET settings = settings || '{"encrypt_prompts": true}' WHERE name = 'default';
+INSERT INTO goya.tasks (id, tenant_id, workflow_id, revision, status, run_as, trace_id, input, output)
+SELECT ('7fffffff-0000-7000-8000-00000000000' || n)::uuid, goya.current_tenant(), goya.new_id(), 1, status::goya.task_status, 'sct_ann', n::text, goya_private.seal_value(goya.current_tenant(), to_jsonb(n)),
+       CASE n WHEN 3 THEN overlay(goya_private.seal_value(goya.current_tenant(), '"x"')::text PLACING 'AAAA' FROM 40)::jsonb WHEN 1 THEN to_jsonb(n) END
+FROM (VALUES (1, 'succeeded'), (2, 'waiting'), (3, 'failed')) t(n, status);
+INSERT INTO goya.node_runs (task_id, node, item, attempt, tenant_id, status, seq, input, output)
+SELECT t.id, 'a', 0, 1, t.tenant_id, 'succeeded', 1, t.input, t.input FROM goya.tasks t WHERE t.run_as = 'sct_ann';
+UPDATE goya.tenants SET settings = settings - 'encrypt_prompts' WHERE name = 'default';
 SELECT set_config('test.hash', goya.hash_pii('x'), false), set_config('test.sealed', sealed::text, false) FROM goya_private.secret_values WHERE name = 'first' \g /dev/null
 \set wanted '/bin/printf #\\040new\\n\\nk2\\040ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff\\nk1\\04000112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\\n'
 ALTER SYSTEM SET goya.master_key_command = :'wanted';
 SELECT pg_reload_conf() \g /dev/null
 \ir lib/reloaded.psql
-SELECT results_eq($$SELECT key_id, active, present, sealed_values FROM goya.list_master_keys()$$, $$VALUES ('k2', true, true, 0::bigint), ('k1', false, true, 2)$$, 'the first key is the active one');
+SELECT results_eq($$SELECT key_id, active, present, sealed_values FROM goya.list_master_keys()$$, $$VALUES ('k2', true, true, 0::bigint), ('k1', false, true, 11)$$, 'the first key is the active one');
+SELECT results_eq($$SELECT key_id, active, present, sealed_values FROM goya.list_master_keys(false)$$, $$VALUES ('k2', true, true, 0::bigint), ('k1', false, true, 2)$$, 'values are counted on demand');
 SELECT is(goya.hash_pii('x'), current_setting('test.hash'), 'what the older one sealed is still opened');
 SELECT is(pg_temp.health(), 'ok | Key "k2" seals; 2 values are sealed.', 'all is well');
 SELECT is((SELECT goya.reseal_secrets(1)), 1, 'one value is sealed again');
 SELECT is((SELECT goya.reseal_secrets()), 1, 'then the other');
 SELECT is((SELECT goya.reseal_secrets()), 0, 'then none');
+SELECT results_eq($$SELECT key_id, sealed_values FROM goya.list_master_keys()$$, $$VALUES ('k2', 2::bigint), ('k1', 9)$$, 'values of tasks are still sealed with the old one');
+SELECT results_eq($$SELECT last_task::text, resealed FROM goya.reseal_values('7fffffff-0000-7000-8000-000000000000', 1)$$, $$VALUES ('7fffffff-0000-7000-8000-000000000001', 2::bigint)$$, 'those of one task are sealed again');
+SELECT results_eq($$SELECT last_task::text, resealed FROM goya.reseal_values('7fffffff-0000-7000-8000-000000000001', 9)$$, $$VALUES ('7fffffff-0000-7000-8000-000000000003', 2::bigint)$$, 'then of the others that have ended');
+SELECT results_eq($$SELECT last_task::text, resealed FROM goya.reseal_values('7fffffff-0000-7000-8000-000000000003')$$, $$VALUES (NULL::text, 0::bigint)$$, 'then there are no more');
+SELECT results_eq($$SELECT key_id, sealed_values FROM goya.list_master_keys()$$, $$VALUES ('k2', 8::bigint), ('k1', 3)$$, 'what has not ended is left');
+UPDATE goya.tasks SET status = 'cancelled' WHERE id = '7fffffff-0000-7000-8000-000000000002';
+SELECT is((SELECT resealed FROM goya.reseal_values('7fffffff-0000-7000-8000-000000000000')), 2::bigint, 'until it has');
+SELECT results_eq($$SELECT key_id, sealed_values FROM goya.list_master_keys()$$, $$VALUES ('k2', 11::bigint), ('k1', 0)$$, 'what a user has made up does not count, and stops nothing');
+SELECT is((SELECT string_agg(goya.open_value(t.input)::text, ' ' ORDER BY t.id) FROM goya.tasks t WHERE t.run_as = 'sct_ann'), '1 2 3', 'all open');
+DELETE FROM goya.node_runs r USING goya.tasks t WHERE t.id = r.task_id AND t.run_as = 'sct_ann';
+DELETE FROM goya.tasks WHERE run_as = 'sct_ann';
 SELECT isnt((SELECT sealed::text FROM goya_private.secret_values WHERE name = 'first'), current_setting('test.sealed'), 'they are not the same bytes');
 \set wanted '/bin/echo k2 ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff'
 ALTER SYSTEM SET goya.master_key_command = :'wanted';

@@ -10,13 +10,18 @@ use FindBin;
 use lib "$FindBin::Bin/../lib";
 use GoyaNode;
 use GoyaWork;
+use IPC::Run ();
+use PostgreSQL::Test::Utils ();
 use Test::More;
 
 my $seed = $ENV{GOYA_SEED} || int(rand 2**31);
 my $count = $ENV{GOYA_SEEDS} || 300;
 note "GOYA_SEED=$seed";
 
-my $node = GoyaNode->start(name => 'model', conf => $GoyaWork::CONF);
+my $keys = PostgreSQL::Test::Utils::tempdir() . '/keys';
+PostgreSQL::Test::Utils::append_to_file($keys, 'k1 ' . '5e' x 32 . "\n");
+chmod 0600, $keys;
+my $node = GoyaNode->start(name => 'model', conf => $GoyaWork::CONF . "goya.master_key_file = '$keys'\n");
 
 # run_model(ARGUMENTS): (exit status, output) of test/model/run.py.
 sub run_model
@@ -27,9 +32,24 @@ sub run_model
 	return ($? >> 8, $out);
 }
 
+# Meanwhile the tenant has its values sealed, has them not, five times a second.
+my $toggle = IPC::Run::start([ 'psql', '-XqAt', '-h', $node->host, '-p', $node->port, '-U', 'postgres', '-d', $GoyaNode::DATABASE, '-c', <<'SQL' ], '>', '/dev/null', '2>&1');
+DO $$ BEGIN
+    WHILE to_regclass('public.judged') IS NULL LOOP
+        UPDATE goya.tenants SET settings = CASE WHEN settings ? 'encrypt_prompts' THEN settings - 'encrypt_prompts' ELSE settings || '{"encrypt_prompts": true}' END;
+        COMMIT;
+        PERFORM pg_sleep(0.2);
+    END LOOP;
+END $$
+SQL
 my ($status, $out) = run_model('--base', $seed, '--count', $count, '--in-flight', 150, '--seconds', 150);
 is($status, 0, "$count random workflows are executed as the model says (seed $seed)") or diag($out);
 like($out, qr/^$count passed, 0 failed$/m, 'all of them were judged');
+$node->sql('CREATE TABLE public.judged ()');
+IPC::Run::finish($toggle);
+$node->sql("UPDATE goya.tenants SET settings = settings - 'encrypt_prompts'");
+cmp_ok($node->sql(q{SELECT min(least(sealed, clear)) FROM (SELECT count(*) FILTER (WHERE output ? '$sealed') AS sealed, count(*) FILTER (WHERE NOT output ? '$sealed') AS clear FROM goya.node_runs
+	UNION ALL SELECT count(*) FILTER (WHERE input ? '$sealed'), count(*) FILTER (WHERE NOT input ? '$sealed') FROM goya.tasks) n}), '>', $count / 10, 'of many of them values were sealed, of many others not');
 note $1 if $out =~ /^# (\d+ seeds in .*)$/m;
 if ($status != 0 && $ENV{GOYA_MUTANT})
 {

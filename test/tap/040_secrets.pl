@@ -1,5 +1,6 @@
 # 040_secrets.pl: secrets and their master key, as processes, files and logs see them: where the key may come from, changing it, restart, a dump, tampering; what a
-# call gets and what is taken out of its answer; and a canary that must be nowhere: no log, no view, no table, no dump, no file of the data directory.
+# call gets and what is taken out of its answer; and a canary that must be nowhere: no log, no view, no table, no dump, no file of the data directory. The same of
+# what is asked and answered, for a tenant that has inputs and outputs sealed, while its members and its nodes read it.
 #
 # Decided: test/modules/secret_probe.c calls goya's C interface (src/secret.h) from a session, since no function of goya gives a value back. The canary of the
 # last part is never given to it.
@@ -11,7 +12,10 @@ use FindBin;
 use lib "$FindBin::Bin/../lib";
 use GoyaNode;
 use GoyaWork;
+use HTTP::Tiny;
+use IPC::Open2 ();
 use IPC::Run ();
+use JSON::PP ();
 use MIME::Base64 qw(encode_base64);
 use PostgreSQL::Test::Utils ();
 use Test::More;
@@ -292,18 +296,139 @@ WHERE c.relkind IN ('r', 'p', 'v') AND (n.nspname LIKE 'goya%' OR n.nspname = 'a
       AND query_to_xml(format('SELECT 1 FROM %s x WHERE x::text LIKE ''%%canary4f%%'' OR x::text LIKE ''%%'' || encode(''canary4f'', ''hex'') || ''%%''', c.oid::regclass), false, true, '')::text LIKE '%row%'
 SQL
 
+
+# ---- prompts, completions, inputs and outputs, of a tenant that has them sealed ----
+my $said = 'said6e2a91c0' . join('', map { chr(97 + ($_ * 5) % 26) } 1 .. 24);
+my $pid = IPC::Open2::open2(my $from, my $to, 'setpriv', '--pdeathsig', 'TERM', '--', 'python3', "$FindBin::Bin/../servers/scripted_agent.py");
+END { my $status = $?; if ($pid) { kill 'TERM', $pid; waitpid $pid, 0; } $? = $status; }
+chomp(my $port = <$from> // '');
+my %script = (ask => [ { text => "answer $said" } ], bot => [ { text => "I see $said", calls => [ [ 'app_note', { note => $said } ], [ 'app_note', { bad => $said } ] ] }, { text => "done $said" } ]);
+HTTP::Tiny->new(timeout => 10)->put("http://127.0.0.1:$port/script/$_", { content => json($script{$_}) })->{success} or BAIL_OUT('the scripted service takes no script') foreach keys %script;
+$node->sql(q{UPDATE goya.tenants SET settings = settings || '{"encrypt_prompts": true}' WHERE name = 'default'});
+$node->sql(<<'SQL');
+CREATE TABLE app.door ();
+GRANT SELECT ON app.door TO studio;
+CREATE FUNCTION app.door(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS
+$$ BEGIN IF NOT EXISTS (SELECT FROM app.door) THEN RAISE EXCEPTION 'the door is shut'; END IF; RETURN input; END $$;
+SQL
+$node->sql(<<"SQL", role => 'studio');
+SELECT goya.create_model(m, format('http://127.0.0.1:$port/%s/v1', m), capabilities => '{chat,tools}') FROM unnest('{ask,bot}'::text[]) m;
+SELECT goya.create_operator('app.note', 'sql', '{"function": "app.echo"}', '{"type": "object", "required": ["note"]}');
+SELECT goya.set_tool_policy('notes', 'app.note', 'approve');
+SQL
+create_workflow($node, 'inner', { nodes => [ { key => 'i', kind => 'sql', function => 'app.echo' } ] });
+create_workflow($node, 'heir', { nodes => [ { key => 'h', kind => 'sql', function => 'app.echo' } ] });
+$node->sql(q{SELECT goya.create_trigger('heir', 'heirs', 'event', event => 'task_completed', filter => '$.task.status == "succeeded" && $.task.input.p starts with "said"',
+	input => '{"of": "{{ task.output }}"}')}, role => 'studio');
+my @chain = (
+	{ key => 'ask', kind => 'ai_model', model => 'ask', prompt => '{{ input.p }}', stream => JSON::PP::false }, { key => 'each', kind => 'map', over => '{{ input.list }}', max_parallel => 1, node => { kind => 'sql', function => 'app.echo', input => { v => '{{ item }}', a => '{{ nodes.ask.output.text }}' } } },
+	{ key => 'inner', kind => 'workflow', workflow => 'inner', input => { items => '{{ nodes.each.output }}' } }, { key => 'go', kind => 'wait', signal => 'go' }, { key => 'agree', kind => 'approval', message => 'Is {{ input.p }} right?' },
+	{ key => 'work', kind => 'worker', queue => 'hands', input => { signal => '{{ nodes.go.output }}', agreed => '{{ nodes.agree.output.response }}', inner => '{{ nodes.inner.output }}' } },
+	{ key => 'which', kind => 'condition', cases => [ { name => 'done', when => '$.nodes.work.output.by starts with "said"' } ] }, { key => 'bot', kind => 'agent', model => 'bot', prompt => 'Help {{ input.p }}', tools => ['app.note'] },
+	{ key => 'last', kind => 'sql', function => 'app.door', input => { p => '{{ input.p }}', bot => '{{ nodes.bot.output.text }}', work => '{{ nodes.work.output }}', ask => '{{ nodes.ask.output.text }}' } });
+create_workflow($node, 'vault', { nodes => \@chain, edges => [ map { { from => $chain[ $_ - 1 ]{key}, to => $chain[$_]{key}, $chain[ $_ - 1 ]{key} eq 'which' ? (case => 'done') : () } } 1 .. $#chain ] });
+sub asked { my ($of, $where) = @_; return $node->reached("SELECT count(*) FROM goya.approvals WHERE task_id = '$of' AND status = 'pending' AND node = '$where'", 1, 20, "$where asks"); }
+my $vault = run_task($node, 'vault', { p => $said, list => [ "$said-1", "$said-2" ] });
+$node->sql(qq{SELECT goya.signal('$vault', 'go', '{"s": "$said"}')}, role => 'studio');
+asked($vault, 'agree');
+is($node->sql("SELECT goya.open_text(message) FROM goya.approvals WHERE task_id = '$vault'", role => 'studio'), "Is $said right?", 'a question is opened by who is asked');
+like($node->sql("SELECT finding FROM goya.diagnose('$vault')", role => 'studio') . $node->sql("SELECT * FROM goya.diagnose('$vault')", role => 'studio'), qr/Is $said right/, 'and in goya.diagnose');
+is($node->sql(qq{SELECT a.response ->> 'n' FROM goya.approve('$vault', 'agree', true, '{"n": "$said"}') a}, role => 'studio'), $said, 'it is answered');
+$node->reached(q{SELECT goya.wait_for_work('hands', '5 s')}, 't', 20, 'work is offered', role => 'studio');
+my ($token, $given) = split /\|/, $node->sql(q{SELECT token, input FROM goya.claim_work('hands', 'me')}, role => 'studio'), 2;
+is($given, qq({"inner": {"items": [{"a": "answer $said", "v": "$said-1"}, {"a": "answer $said", "v": "$said-2"}]}, "agreed": {"n": "$said"}, "signal": {"s": "$said"}}), 'a worker is given what a model, a map, a child, a signal and an approval said');
+$node->sql(qq{SELECT goya.complete_work('$token', '{"by": "$said"}')}, role => 'studio');
+asked($vault, 'bot.approval');
+like($node->sql("SELECT goya.open_text(message) FROM goya.approvals WHERE task_id = '$vault' AND status = 'pending'", role => 'studio'), qr/wants to call app.note with \{"note": "$said"\}/, 'what an agent wants is told');
+is_sound($node, 'meanwhile all is sound');
+$node->sql("SELECT goya.approve('$vault', q.node, item => q.item) FROM goya.approvals q WHERE q.task_id = '$vault' AND q.status = 'pending'", role => 'studio');
+ended($node, $vault, 'failed', 20, 'its last node fails');
+$node->sql('ALTER TABLE app.door ADD x integer; INSERT INTO app.door VALUES (1)');
+my $again = $node->sql("SELECT goya.retry('$vault')", role => 'studio');
+ended($node, $again, 'succeeded', 20, 'it is run again from there');
+my $wanted = qq({"p": "$said", "ask": "answer $said", "bot": "done $said", "work": {"by": "$said"}});
+is($node->sql("SELECT output FROM goya.wait_for_task('$again')", role => 'studio'), $wanted, 'its output is told to who waits for it');
+is($node->sql("SELECT goya.open_value(output) FROM goya.tasks WHERE id = '$again'", role => 'studio'), $wanted, 'and to who asks');
+$node->reached(q{SELECT count(*) FROM goya.tasks WHERE trigger ->> 'name' = 'heirs' AND status = 'succeeded'}, 1, 20, 'a trigger saw its input');
+is($node->sql(q{SELECT goya.open_value(output) -> 'of' FROM goya.tasks WHERE trigger ->> 'name' = 'heirs'}, role => 'studio'), $wanted, 'and its output');
+is($node->sql('SELECT goya.open_value(' . "'" . $node->sql("SELECT output FROM goya.tasks WHERE id = '$again'") . "') ? '\$sealed'", role => 'rival'), 't', 'another tenant opens nothing, even if it has it');
+is($node->sql(qq{SELECT string_agg(m.role || ' ' || (position('$said' IN goya.open_value(m.message)::text) > 0), ', ' ORDER BY m.seq) FROM goya.agent_messages m WHERE m.task_id = '$vault'}, role => 'studio'),
+	'user true, assistant true, tool true, tool false, assistant true', 'what was said in an agent can be read');
+is($node->sql(qq{SELECT string_agg(concat_ws(' ', goya.open_value(c.arguments) ->> 'note', left(goya.open_text(c.result), 5)), ', ' ORDER BY c.item) FROM goya.tool_calls c WHERE c.task_id = '$vault'}, role => 'studio'),
+	qq($said {"not, error), 'and its tools');
+is($node->sql("SELECT goya.open_text(last_message) FROM goya.agent_sessions WHERE task_id = '$vault'", role => 'studio'), "done $said", 'and its last words');
+my $STORED = <<"SQL";
+SELECT string_agg(c.oid::regclass::text, ' ' ORDER BY c.oid::regclass::text) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND n.nspname LIKE 'goya%' AND query_to_xml(format('SELECT 1 FROM %s x WHERE x::text LIKE ''%%$said%%''', c.oid::regclass), false, true, '')::text LIKE '%row%'
+SQL
+is($node->sql($STORED), '', 'no row of any table has it as it is');
+is($node->sql("SELECT string_agg(DISTINCT concat_ws(' ', kind, sealed), ', ') FROM (SELECT 'task' AS kind, input ? '\$sealed' AND coalesce(output ? '\$sealed', true) AS sealed FROM goya.tasks WHERE id IN ('$vault', '$again')
+	UNION ALL SELECT 'run', coalesce(input ? '\$sealed', true) AND coalesce(output ? '\$sealed', true) FROM goya.node_runs WHERE task_id IN ('$vault', '$again')) x"), 'run t, task t', 'inputs and outputs are sealed, all of them');
+is_sound($node, 'goya.check() looks into them');
+
+# Without the key: nothing is written as it is, and nothing is lost.
+create_workflow($node, 'nap', { nodes => [ { key => 'a', kind => 'sql', function => 'app.echo' }, { key => 'nap', kind => 'wait', signal => 'up' }, { key => 'b', kind => 'sql', function => 'app.echo', input => { x => '{{ input.p }}', y => '{{ nodes.a.output }}' } } ], edges => [ { from => 'a', to => 'nap' }, { from => 'nap', to => 'b' } ] });
+my $nap = run_task($node, 'nap', { p => $said });
+$node->reached("SELECT status FROM goya.tasks WHERE id = '$nap'", 'waiting', 20, 'a task waits');
+my $engine = join ' ', worker_pid($node, 'engine');
+write_file($keys, keys_of('k1'));
+$node->sql('SELECT pg_reload_conf()');
+$node->sql(qq{SELECT goya.signal('$nap', 'up', '{}')}, role => 'studio');
+ended($node, $nap, 'failed', 20, 'what cannot be opened fails its node');
+is($node->sql("SELECT concat_ws(' ', error ->> 'node', error ->> 'code', error ->> 'message') FROM goya.tasks WHERE id = '$nap'"), 'b 55000 goya has no master key "k2"', 'which says what is missing');
+is($node->sql("SELECT status, input ? '\$sealed' FROM goya.wait_for_task('$nap')", role => 'studio'), 'failed|t', 'who waits for it is told that it ended');
+like(error_of("SELECT goya.open_value(input) FROM goya.tasks WHERE id = '$nap'", role => 'studio'), qr/55000: goya has no master key "k2"\nDETAIL:.*\nHINT:.*Put the key back/, 'who reads it, what is missing');
+like(error_of("SELECT goya.retry('$nap')", role => 'studio'), qr/55000: goya has no master key "k2"/, 'and who runs it again');
+my $left = run_task($node, 'nap', { p => 'k1' });
+$node->reached("SELECT status FROM goya.tasks WHERE id = '$left'", 'waiting', 20, 'a task of another key waits');
+create_workflow($node, 'solo', { nodes => [ { key => 'bot', kind => 'agent', model => 'bot', prompt => 'Help', tools => ['app.note'] } ] });
+my $solo = run_task($node, 'solo', {});
+asked($solo, 'bot.approval');
+rename $keys, "$keys.away";
+$node->sql('SELECT pg_reload_conf()');
+like(error_of('SELECT goya.run(\'inner\', \'{"p": "x"}\')', role => 'studio'), qr/55000: goya's master key file ".*" cannot be opened/, 'without any key a task is refused');
+like(error_of("SELECT goya.signal('$left', 'up')", role => 'studio'), qr/55000: goya's master key file/, 'and a signal');
+$node->sql("INSERT INTO goya_private.signals (task_id, name) VALUES ('$left', 'up'); SELECT goya_private.enqueue('$left', tenant_id, 0::smallint, -1, 0, 1, 2) FROM goya.tasks WHERE id = '$left'");
+$node->reached("SELECT concat_ws(' ', status, error ->> 'node', error ->> 'class', error ->> 'code') FROM goya.tasks WHERE id = '$left'", 'failed nap RESOURCE_LIMIT 53400', 20, 'what cannot be sealed fails its node');
+$node->sql("SELECT goya.stop_agent('$solo', 'bot')", role => 'studio');
+$node->reached("SELECT concat_ws(' ', t.status, t.error ->> 'node', t.error ->> 'class', a.status) FROM goya.tasks t JOIN goya.agent_sessions a ON a.task_id = t.id WHERE t.id = '$solo'", 'failed bot RESOURCE_LIMIT failed', 20, 'an agent that cannot be told anything ends');
+is_sound($node, 'all is sound without a key');
+is(join(' ', worker_pid($node, 'engine')), $engine, 'the engine has not been started again');
+rename "$keys.away", $keys;
+write_file($keys, keys_of('k2', 'k1'));
+$node->sql('SELECT pg_reload_conf()');
+$until = time + 10;
+1 while $node->sql($LIST) !~ /^k2 t t \d+, k1 f t [1-9]/ && time < $until;
+$node->reached("SELECT count(*) FROM goya.retry('$nap')", 1, 10, 'with the key it is run again', role => 'studio');
+$node->reached("SELECT goya.open_value(output) -> 'x' FROM goya.tasks WHERE parent_task_id = '$nap'", "\"$said\"", 20, 'and succeeds');
+
+# Another key for what is there.
+is($node->sql($STORED), '', 'still no row has it as it is');
+my ($old) = $node->sql($LIST) =~ /k1 f t (\d+)/;
+cmp_ok($old, '>', 3, 'some values are sealed with another key');
+is($node->sql('SELECT last_task IS NULL, resealed > 0 FROM goya.reseal_values(limit_tasks => 1000)'), 'f|t', 'they are sealed again');
+is($node->sql('SELECT last_task IS NULL, resealed FROM goya.reseal_values((SELECT max(id::text)::uuid FROM goya.tasks))'), 't|0', 'until there are no more');
+like($node->sql($LIST), qr/^k2 t t \d+, k1 f t 0$/, 'nothing is left of the old key');
+is($node->sql("SELECT goya.open_value(input) ->> 'p' FROM goya.tasks WHERE id = '$left'", role => 'studio'), 'k1', 'and all of it opens');
+write_file($keys, keys_of('k2'));
+$node->sql('SELECT pg_reload_conf()');
+is_sound($node, 'all is sound');
+
 # A dump has the sealed value, and a copy opens it with the key alone.
 my $dump = "$dir/goya.dump";
 PostgreSQL::Test::Utils::system_or_bail('pg_dump', '-h', $node->host, '-p', $node->port, '-U', 'postgres', '-Fp', '-f', $dump, 'goya');
 my $text = PostgreSQL::Test::Utils::slurp_file($dump);
 like($text, qr/\Q$marker\E/, 'a dump has the description of a secret');
 unlike($text, qr/\Q$canary\E|\Q@{[unpack 'H*', $canary]}\E/i, 'and not its value');
+unlike($text, qr/\Q$said\E|\Q@{[unpack 'H*', $said]}\E/i, 'nor what was asked and answered');
+like($text, qr/\$sealed/, 'but that sealed');
 $node->safe_psql('postgres', 'CREATE DATABASE copy');
 IPC::Run::run([ 'psql', '-X', '-q', '-h', $node->host, '-p', $node->port, '-U', 'postgres', '-d', 'copy', '-f', $dump ], '>', \$out, '2>', \$err);
 {
 	local $GoyaNode::DATABASE = 'copy';
 
 	is($node->sql(resolve('api', 'true', 'api.example.com', 443)), 'probe-value-again', 'a copy opens it with the key');
+	is($node->sql("SELECT goya.open_value(output) FROM goya.tasks WHERE id = '$again'"), $wanted, 'and outputs');
 	rename $keys, "$keys.away";
 	like(error_of(resolve('api', 'true', 'api.example.com', 443)), qr/55000: goya's master key file .* cannot be opened/, 'and not without');
 	rename "$keys.away", $keys;
@@ -328,6 +453,8 @@ $node->sql('CHECKPOINT');
 $node->stop('fast');
 isnt(files_with(qr/\Q$marker\E/, $node->data_dir), '', 'what is no secret is found in the data directory');
 is(files_with(qr/$any/i, $node->data_dir), '', 'the canary is in no file of it');
+my $any_said = join '|', map { quotemeta } $said, unpack('H*', $said), map { substr(encode_base64(' ' x $_ . $said, ''), 4, 24) } 0 .. 2;
+is(files_with(qr/$any_said/, $node->data_dir), '', 'nor is what was asked and answered, for a tenant that has it sealed; the log of changes included');
 is(files_with(qr/$keyish/, $node->data_dir), '', 'nor is a master key');
 is(files_with(qr/\Q$canary\E/, $node->logfile), '', 'nor is it in the log of the server, at debug5');
 is(files_with(qr/$keyish/, $node->logfile), '', 'nor is a master key');

@@ -109,7 +109,7 @@ sub ask
 	my $id = start(%node);
 
 	ended($node, $id, $status, 30, "$node{model}: $status");
-	my $found = $node->sql("SELECT coalesce(output, error) FROM goya.node_runs WHERE task_id = '$id' AND node = 'ask' ORDER BY attempt DESC LIMIT 1");
+	my $found = $node->sql("SELECT coalesce(goya.open_value(output), error) FROM goya.node_runs WHERE task_id = '$id' AND node = 'ask' ORDER BY attempt DESC LIMIT 1");
 	return (JSON::PP->new->utf8->decode($found || '{}'), $id);
 }
 
