@@ -31,6 +31,7 @@ int			goya_guc_http_max_response = 1024;
 
 void goya_scope_init(GoyaNodeScope *s, GoyaBatch *b, GoyaTask *t, int node, int item) { NOT_REACHED(); }
 Jsonb *goya_scope_input(GoyaNodeScope *s, int node) { NOT_REACHED(); }
+Jsonb *goya_scope_seal(const GoyaTask *task, Jsonb *value) { NOT_REACHED(); }
 GoyaRecord *goya_batch_record(GoyaBatch *b, const GoyaWork *w, GoyaRunStatus status) { NOT_REACHED(); }
 bool goya_batch_try(GoyaBatch *b, void (*fn) (GoyaBatch *b, void *arg), void *arg, ErrorData **error) { NOT_REACHED(); }
 void goya_outcome_error(GoyaOutcome *o, ErrorData *e) { NOT_REACHED(); }
