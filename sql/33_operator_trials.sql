@@ -40,7 +40,7 @@ CREATE FUNCTION goya_private.pin_operator(node jsonb, v goya.operator_versions) 
         || jsonb_build_object('kind', (v).mode, 'version', (v).version, 'input_schema', (v).input_schema, 'output_schema', (v).output_schema);
 
 -- Trials of this minute, of tenants that made some: they cost nothing, so they are counted. A row is locked by whoever starts one until that commits.
-CREATE UNLOGGED TABLE goya_private.trial_rates (
+CREATE TABLE goya_private.trial_rates (
     tenant_id   uuid PRIMARY KEY,
     minute      timestamptz NOT NULL,
     trials      integer NOT NULL
