@@ -171,7 +171,8 @@ Errors: PT404 no such task. Example: SELECT * FROM goya.diagnose(''0190…'');';
 
 -- ---- health ----
 
--- Can what is sealed be opened? Values are counted by the key they are sealed with, which needs no key.
+-- Can what is sealed be opened? Secrets and keys of tenants are counted by the key they are sealed with, which needs no key; other values, of which there may be
+-- millions, by goya.list_master_keys().
 CREATE FUNCTION goya_private.health_of_master_key(OUT component text, OUT status text, OUT detail text, OUT hint text) RETURNS SETOF record
     LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -186,8 +187,7 @@ BEGIN
     SELECT coalesce(jsonb_object_agg(u.id, u.n), '{}'), coalesce(sum(u.n), 0) INTO used, sealed FROM (
         SELECT coalesce(k.id, 'unknown') AS id, count(*) AS n FROM (
             SELECT s.key_id AS id FROM goya.secrets s
-            UNION ALL SELECT goya_private.sealed_with(t.sealed) FROM goya_private.tenant_keys t
-            UNION ALL SELECT goya_private.sealed_with(c.sealed) FROM goya_private.prompt_cache c WHERE c.sealed IS NOT NULL) k GROUP BY 1) u;
+            UNION ALL SELECT goya_private.sealed_with(t.sealed) FROM goya_private.tenant_keys t) k GROUP BY 1) u;
     component := 'master key';
     BEGIN
         present := ARRAY(SELECT k FROM goya_private.master_keys() k);
