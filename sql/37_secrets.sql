@@ -280,6 +280,13 @@ that have not ended, or that somebody has locked, are left as they are: call it 
 Errors: 42501 not an administrator; 55000 no master key; XX001 a value that was changed; 22023 bad limit_tasks.
 Example: SELECT * FROM goya.reseal_values(limit_tasks => 10000);';
 
+-- What is sealed besides values of tasks: secrets and keys of tenants, by master key.
+CREATE FUNCTION goya_private.count_sealed_secrets(OUT key_id text, OUT n bigint) RETURNS SETOF record
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT k.id, count(*) FROM (
+        SELECT s.key_id FROM goya.secrets s UNION ALL SELECT goya_private.sealed_with(t.sealed) FROM goya_private.tenant_keys t) k(id) GROUP BY k.id
+$$;
+
 CREATE FUNCTION goya.list_master_keys(count_values boolean DEFAULT true, OUT key_id text, OUT active boolean, OUT present boolean, OUT sealed_values bigint) RETURNS SETOF record
     LANGUAGE plpgsql SECURITY DEFINER ROWS 5 SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -287,9 +294,7 @@ BEGIN
     PERFORM goya_private.require_admin();
     RETURN QUERY
         WITH used AS (
-            SELECT s.key_id AS id, count(*) AS n FROM goya.secrets s GROUP BY s.key_id
-            UNION ALL
-            SELECT goya_private.sealed_with(k.sealed), count(*) FROM goya_private.tenant_keys k GROUP BY 1
+            SELECT s.key_id AS id, s.n FROM goya_private.count_sealed_secrets() s
             UNION ALL
             SELECT v.id, count(*) FROM (
                 SELECT goya_private.value_key(t.input, true) AS id FROM goya.tasks t UNION ALL SELECT goya_private.value_key(t.output, true) FROM goya.tasks t

@@ -184,10 +184,8 @@ DECLARE
     missing text;
     problem text;
 BEGIN
-    SELECT coalesce(jsonb_object_agg(u.id, u.n), '{}'), coalesce(sum(u.n), 0) INTO used, sealed FROM (
-        SELECT coalesce(k.id, 'unknown') AS id, count(*) AS n FROM (
-            SELECT s.key_id AS id FROM goya.secrets s
-            UNION ALL SELECT goya_private.sealed_with(t.sealed) FROM goya_private.tenant_keys t) k GROUP BY 1) u;
+    SELECT coalesce(jsonb_object_agg(coalesce(u.key_id, 'unknown'), u.n), '{}'), coalesce(sum(u.n), 0) INTO used, sealed
+    FROM goya_private.count_sealed_secrets() u;
     component := 'master key';
     BEGIN
         present := ARRAY(SELECT k FROM goya_private.master_keys() k);

@@ -316,7 +316,7 @@ goya_run_write_task(GoyaTable *t, const GoyaStart *s, const pg_uuid_t *id, const
 	PUT(GOYA_TASKS_DONE_NODES, Int32GetDatum(0));
 	PUT(GOYA_TASKS_LAST_SEQ, Int32GetDatum(1));
 	PUT(GOYA_TASKS_PROGRESS, Float4GetDatum(0));
-	PUT(GOYA_TASKS_INPUT, JsonbPGetDatum(goya_tenant_seals(&s->tenant) ? goya_value_seal(&s->tenant, s->input) : s->input));
+	PUT(GOYA_TASKS_INPUT, JsonbPGetDatum(goya_value_seal_if_wanted(&s->tenant, s->input)));
 	PUT_IF(s->asset != NULL, GOYA_TASKS_ASSET_ID, UUIDPGetDatum(s->asset));
 	PUT_IF(s->parent != NULL, GOYA_TASKS_PARENT_TASK_ID, UUIDPGetDatum(s->parent));
 	PUT_IF(s->has_parent_node, GOYA_TASKS_PARENT_NODE, Int32GetDatum(s->parent_node));

@@ -238,33 +238,32 @@ known_value(GoyaBatch *b, GoyaTask *task, int node)
 	return v;
 }
 
-/* What a finished node left.  In the batch's context, so that it is opened once. */
-Jsonb *
-goya_scope_output(GoyaBatch *b, const GoyaTask *task, GoyaValue *v)
+/* A value that may still be as it was read.  In the batch's context, so that it is opened once. */
+static Jsonb *
+open_once(GoyaBatch *b, const GoyaTask *task, Jsonb **value, bool *stored)
 {
-	if (v->stored)
+	if (*stored)
 	{
 		MemoryContext old = MemoryContextSwitchTo(b->cxt);
 
-		v->output = goya_value_open(&task->tenant, v->output);
-		v->stored = false;
+		*value = goya_value_open(&task->tenant, *value);
+		*stored = false;
 		MemoryContextSwitchTo(old);
 	}
-	return v->output;
+	return *value;
+}
+
+/* What a finished node left. */
+Jsonb *
+goya_scope_output(GoyaBatch *b, const GoyaTask *task, GoyaValue *v)
+{
+	return open_once(b, task, &v->output, &v->stored);
 }
 
 static Jsonb *
 task_input(GoyaBatch *b, GoyaTask *task)
 {
-	if (task->input_stored)
-	{
-		MemoryContext old = MemoryContextSwitchTo(b->cxt);
-
-		task->input = goya_value_open(&task->tenant, task->input);
-		task->input_stored = false;
-		MemoryContextSwitchTo(old);
-	}
-	return task->input;
+	return open_once(b, task, &task->input, &task->input_stored);
 }
 
 /*

@@ -115,20 +115,27 @@ envelope_of(const Jsonb *value)
 }
 
 static Jsonb *
+sealed_object(const char *base64, int len)
+{
+	const char *keys[1] = {SEALED_KEY};
+	Jsonb	   *text = goya_json_from_text_len(base64, len);
+	Jsonb	   *result = goya_json_object(1, keys, &text);
+
+	pfree(text);
+	return result;
+}
+
+static Jsonb *
 value_of(const bytea *sealed)
 {
 	int			len = pg_b64_enc_len(VARSIZE_ANY_EXHDR(sealed));
 	char	   *text = palloc(len);
-	const char *keys[1] = {SEALED_KEY};
-	Jsonb	   *values[1];
 	Jsonb	   *result;
 
 	len = pg_b64_encode(VARDATA_ANY(sealed), VARSIZE_ANY_EXHDR(sealed), text, len);
 	if (len < 0)
 		elog(ERROR, "could not encode a sealed value");
-	values[0] = goya_json_from_text_len(text, len);
-	result = goya_json_object(1, keys, values);
-	pfree(values[0]);
+	result = sealed_object(text, len);
 	pfree(text);
 	return result;
 }
@@ -136,9 +143,7 @@ value_of(const bytea *sealed)
 bool
 goya_value_is_sealed(const Jsonb *value)
 {
-	JsonbValue	text;
-
-	return find_sealed(value, &text) && envelope_of(value) != NULL;
+	return envelope_of(value) != NULL;
 }
 
 /* The value that a text of the form of a sealed one stands for, else NULL. */
@@ -149,14 +154,12 @@ value_of_text(const text *t)
 	size_t		len = VARSIZE_ANY_EXHDR(t);
 	size_t		before = strlen(TEXT_BEFORE);
 	size_t		after = strlen(TEXT_AFTER);
-	const char *keys[1] = {SEALED_KEY};
 	Jsonb	   *value;
 
 	if (len <= before + after || memcmp(at, TEXT_BEFORE ENVELOPE_START, Min(len, before + strlen(ENVELOPE_START))) != 0 ||
 		memcmp(at + len - after, TEXT_AFTER, after) != 0)
 		return NULL;
-	value = goya_json_from_text_len(at + before, (int) (len - before - after));
-	value = goya_json_object(1, keys, &value);
+	value = sealed_object(at + before, (int) (len - before - after));
 	return goya_value_is_sealed(value) ? value : NULL;
 }
 
@@ -191,6 +194,12 @@ goya_value_seal(const pg_uuid_t *tenant, const Jsonb *value)
 	pfree(sealed);
 	pfree(text);
 	return result;
+}
+
+Jsonb *
+goya_value_seal_if_wanted(const pg_uuid_t *tenant, Jsonb *value)
+{
+	return goya_tenant_seals(tenant) ? goya_value_seal(tenant, value) : value;
 }
 
 static void
@@ -286,10 +295,7 @@ goya_open_text_of_sql(PG_FUNCTION_ARGS)
 Datum
 goya_seal_value_sql(PG_FUNCTION_ARGS)
 {
-	const pg_uuid_t *tenant = PG_GETARG_UUID_P(0);
-	Jsonb	   *value = PG_GETARG_JSONB_P(1);
-
-	PG_RETURN_JSONB_P(goya_tenant_seals(tenant) ? goya_value_seal(tenant, value) : value);
+	PG_RETURN_JSONB_P(goya_value_seal_if_wanted(PG_GETARG_UUID_P(0), PG_GETARG_JSONB_P(1)));
 }
 
 /* goya_private.seal_text(tenant, value): if the tenant wants it. */

@@ -16,6 +16,9 @@ extern bool goya_tenant_seals(const pg_uuid_t *tenant);
 /* In the current context.  Throws 55000 without a master key, 54000 for what is too large. */
 extern Jsonb *goya_value_seal(const pg_uuid_t *tenant, const Jsonb *value);
 
+/* For its row: sealed, if the tenant wants it. */
+extern Jsonb *goya_value_seal_if_wanted(const pg_uuid_t *tenant, Jsonb *value);
+
 /* Has it the form of a sealed one?  Cheap for what has not. */
 extern bool goya_value_is_sealed(const Jsonb *value);
 

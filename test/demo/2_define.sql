@@ -1,4 +1,4 @@
--- 2_define.sql: what the team defines, as role studio: operators, functions, two workflows and their triggers. Variable: media, the service's address.
+-- 2_define.sql: what the team defines, as role studio: operators, two workflows and their triggers. Variable: media, the service's address.
 \set QUIET on
 SET client_min_messages = warning;
 
@@ -13,24 +13,6 @@ FROM (VALUES
     ('analyse',   '{"type": "object", "required": ["uri"], "properties": {"uri": {"type": "string"}}}'),
     ('thumbnail', '{"type": "object", "required": ["uri"], "properties": {"uri": {"type": "string"}, "width": {"type": "integer"}}}'),
     ('slow',      '{"type": "object", "required": ["seconds"], "properties": {"seconds": {"type": "number"}}}')) o(name, schema) \g /dev/null
-
--- ---- functions: SQL nodes call them with a jsonb and take a jsonb back ----
--- Scores each frame by what was measured in it, and the video by its frames.
-CREATE FUNCTION studio.score(input jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$
-    WITH frames AS (
-        SELECT n - 1 AS scene, look ->> 'label' AS label,
-               round(((look ->> 'contrast')::numeric + (look ->> 'saturation')::numeric + 10 * (look ->> 'edges')::numeric) / 3, 3) AS score
-        FROM jsonb_array_elements(input -> 'looks') WITH ORDINALITY x(look, n))
-    SELECT jsonb_build_object('frames', jsonb_agg(to_jsonb(f) ORDER BY scene), 'score', round(avg(score), 3),
-                              'best_scene', (array_agg(scene ORDER BY score DESC))[1], 'labels', jsonb_agg(DISTINCT label))
-    FROM frames f;
-$$;
-CREATE TABLE studio.catalogue (asset_id uuid PRIMARY KEY, title text NOT NULL, card text NOT NULL, listed_at timestamptz NOT NULL DEFAULT now());
--- An ordinary write to an ordinary table: exactly once, in the transaction that records the node run.
-CREATE FUNCTION studio.list_video(input jsonb) RETURNS jsonb LANGUAGE sql AS $$
-    INSERT INTO studio.catalogue (asset_id, title, card) VALUES ((input ->> 'asset_id')::uuid, input ->> 'title', input ->> 'card')
-    RETURNING to_jsonb(catalogue);
-$$;
 
 -- ---- the main workflow ----
 SELECT goya.create_workflow('take-apart', $$ {

@@ -52,20 +52,8 @@ CREATE FUNCTION studio.read_look(said text) RETURNS jsonb LANGUAGE sql STABLE AS
         CASE WHEN brightness < 0.2 THEN 'dark' WHEN brightness > 0.75 THEN 'bright' WHEN saturation > 0.4 THEN 'colourful' WHEN edges > 0.015 THEN 'detailed'
              WHEN contrast < 0.1 THEN 'plain' ELSE 'ordinary' END) FROM measured;
 $$;
--- Scores each frame by what was measured in it, and the video by its frames.
-CREATE FUNCTION studio.score(input jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$
-    WITH frames AS (
-        SELECT n - 1 AS scene, look ->> 'label' AS label,
-               round(((look ->> 'contrast')::numeric + (look ->> 'saturation')::numeric + 10 * (look ->> 'edges')::numeric) / 3, 3) AS score
-        FROM jsonb_array_elements_text(input -> 'looks') WITH ORDINALITY x(said, n), studio.read_look(said) look)
-    SELECT jsonb_build_object('frames', jsonb_agg(to_jsonb(f) ORDER BY scene), 'score', round(avg(score), 3),
-                              'best_scene', (array_agg(scene ORDER BY score DESC))[1], 'labels', jsonb_agg(DISTINCT label))
-    FROM frames f;
-$$;
-CREATE TABLE studio.catalogue (asset_id uuid PRIMARY KEY, title text NOT NULL, card text NOT NULL, listed_at timestamptz NOT NULL DEFAULT now());
-CREATE FUNCTION studio.list_video(input jsonb) RETURNS jsonb LANGUAGE sql AS $$
-    INSERT INTO studio.catalogue (asset_id, title, card) VALUES ((input ->> 'asset_id')::uuid, input ->> 'title', input ->> 'card')
-    RETURNING to_jsonb(catalogue);
+CREATE FUNCTION studio.score_said(input jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$
+    SELECT studio.score(jsonb_build_object('looks', jsonb_agg(studio.read_look(said) ORDER BY n))) FROM jsonb_array_elements_text(input -> 'looks') WITH ORDINALITY x(said, n);
 $$;
 
 -- ---- the main workflow ----
@@ -84,7 +72,7 @@ SELECT goya.create_workflow('take-apart', replace($$ {
     {"key": "looks", "kind": "map", "over": "{{ nodes.frames.output.frames }}", "max_parallel": 4, "error_budget": 1,
      "node": {"key": "analyse", "kind": "operator", "operator": "media.analyse", "input": {"uri": "{{ item.uri }}"},
               "price": {"name": "analyse", "estimate": 12}}},
-    {"key": "score", "kind": "sql", "function": "studio.score", "input": {"looks": "{{ nodes.looks.output }}"},
+    {"key": "score", "kind": "sql", "function": "studio.score_said", "input": {"looks": "{{ nodes.looks.output }}"},
      "artifact": {"type": "result", "name": "scores"}},
     {"key": "choose", "kind": "switch", "cases": [
         {"name": "feature", "when": "$.nodes.score.output.score >= 0.5"},

@@ -12,8 +12,6 @@ use FindBin;
 use lib "$FindBin::Bin/../lib";
 use GoyaNode;
 use GoyaWork;
-use HTTP::Tiny;
-use IPC::Open2 ();
 use IPC::Run ();
 use JSON::PP ();
 use MIME::Base64 qw(encode_base64);
@@ -299,11 +297,9 @@ SQL
 
 # ---- prompts, completions, inputs and outputs, of a tenant that has them sealed ----
 my $said = 'said6e2a91c0' . join('', map { chr(97 + ($_ * 5) % 26) } 1 .. 24);
-my $pid = IPC::Open2::open2(my $from, my $to, 'setpriv', '--pdeathsig', 'TERM', '--', 'python3', "$FindBin::Bin/../servers/scripted_agent.py");
-END { my $status = $?; if ($pid) { kill 'TERM', $pid; waitpid $pid, 0; } $? = $status; }
-chomp(my $port = <$from> // '');
+my $agents = script_server('scripted_agent.py');
 my %script = (ask => [ { text => "answer $said" } ], bot => [ { text => "I see $said", calls => [ [ 'app_note', { note => $said } ], [ 'app_note', { bad => $said } ] ] }, { text => "done $said" } ]);
-HTTP::Tiny->new(timeout => 10)->put("http://127.0.0.1:$port/script/$_", { content => json($script{$_}) })->{success} or BAIL_OUT('the scripted service takes no script') foreach keys %script;
+put_script($agents, $_, $script{$_}) foreach keys %script;
 $node->sql(q{UPDATE goya.tenants SET settings = settings || '{"encrypt_prompts": true}' WHERE name = 'default'});
 $node->sql(<<'SQL');
 CREATE TABLE app.door ();
@@ -312,7 +308,7 @@ CREATE FUNCTION app.door(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS
 $$ BEGIN IF NOT EXISTS (SELECT FROM app.door) THEN RAISE EXCEPTION 'the door is shut'; END IF; RETURN input; END $$;
 SQL
 $node->sql(<<"SQL", role => 'studio');
-SELECT goya.create_model(m, format('http://127.0.0.1:$port/%s/v1', m), capabilities => '{chat,tools}') FROM unnest('{ask,bot}'::text[]) m;
+SELECT goya.create_model(m, format('$agents/%s/v1', m), capabilities => '{chat,tools}') FROM unnest('{ask,bot}'::text[]) m;
 SELECT goya.create_operator('app.note', 'sql', '{"function": "app.echo"}', '{"type": "object", "required": ["note"]}');
 SELECT goya.set_tool_policy('notes', 'app.note', 'approve');
 SQL

@@ -11,7 +11,6 @@ use lib "$FindBin::Bin/../lib";
 use GoyaNode;
 use GoyaWork;
 use HTTP::Tiny;
-use IPC::Open2 ();
 use IPC::Run ();
 use JSON::PP ();
 use PostgreSQL::Test::Utils ();
@@ -60,10 +59,7 @@ sub llama
 
 my $chat = llama('chat', '--api-key', $KEY, '--parallel', 2);
 my $vectors = llama('vectors', '--embeddings', '--pooling', 'mean');
-my $pid = IPC::Open2::open2(my $out, my $in, 'setpriv', '--pdeathsig', 'TERM', '--', 'python3', "$servers/scripted_model.py");
-push @children, $pid;
-chomp(my $port = <$out> // '');
-my $scripted = "http://127.0.0.1:$port";
+my $scripted = script_server('scripted_model.py');
 
 # What the scripted service was asked by this path.
 sub seen { return @{ JSON::PP->new->utf8->decode(HTTP::Tiny->new->get("$scripted/seen/$_[0]")->{content}) }; }

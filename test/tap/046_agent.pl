@@ -12,15 +12,11 @@ use lib "$FindBin::Bin/../lib";
 use GoyaNode;
 use GoyaWork;
 use HTTP::Tiny;
-use IPC::Open2 ();
 use JSON::PP ();
 use Test::More;
 
-my $pid = IPC::Open2::open2(my $out, my $in, 'setpriv', '--pdeathsig', 'TERM', '--', 'python3', "$FindBin::Bin/../servers/scripted_agent.py");
-END { my $status = $?; if ($pid) { kill 'TERM', $pid; waitpid $pid, 0; } $? = $status; }
-chomp(my $port = <$out> // '');
-like($port, qr/^\d+$/, 'the scripted service runs') or BAIL_OUT('no scripted service');
-my $service = "http://127.0.0.1:$port";
+my $service = script_server('scripted_agent.py');
+like($service, qr{^http://127\.0\.0\.1:\d+$}, 'the scripted service runs') or BAIL_OUT('no scripted service');
 my $faulty = http_server();
 my $web = HTTP::Tiny->new(timeout => 10);
 
@@ -60,7 +56,7 @@ sub workflow
 	my ($script, %fields) = @_;
 	my $name = 's' . ++$n;
 
-	$web->put("$service/script/$name", { content => json($script) })->{success} or BAIL_OUT('the scripted service takes no script');
+	put_script($service, $name, $script);
 	$node->sql("SELECT goya.create_model('$name', '$service/$name/v1', capabilities => '{chat,tools}', price => 'tokens')", role => 'studio');
 	my $after = delete $fields{nodes} // [];
 	my $edges = delete $fields{edges} // [];
