@@ -174,7 +174,7 @@ CREATE TABLE goya_private.crashes (
     node        integer NOT NULL,                  -- index in the plan, as in ready
     item        integer NOT NULL,
     crashes     integer NOT NULL DEFAULT 1,
-    signal      integer NOT NULL,                  -- of the last one; 0 unknown, -1 the process ended itself
+    signal      integer NOT NULL,                  -- of the last one; 0 unknown, -1 the process ended itself, -2 goya ended it
     last_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (task_id, node, item)
 );

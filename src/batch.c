@@ -186,7 +186,7 @@ run_one(GoyaBatch *b, const GoyaWork *w)
 
 		goya_advance_finish(b, w, &o, NULL, b->now, false);
 	}
-	else if (goya_crashes_of(b, w) >= GOYA_MAX_CRASHES)
+	else if (goya_crashes_enough(b, w))
 		goya_crashes_fail(b, w);
 	else
 		goya_node_run(b, w);

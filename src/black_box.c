@@ -168,6 +168,7 @@ on_sigquit(SIGNAL_ARGS)
 }
 
 static volatile sig_atomic_t told_to_end = false;
+static volatile sig_atomic_t ended_by = GOYA_ENDED_BY_EXIT;
 
 /* Also before the process has a box: it may be told to end while it still connects. */
 void
@@ -183,6 +184,12 @@ bool
 goya_black_box_told_to_end(void)
 {
 	return told_to_end;
+}
+
+void
+goya_black_box_by_force(bool force)
+{
+	ended_by = force ? GOYA_ENDED_BY_FORCE : GOYA_ENDED_BY_EXIT;
 }
 
 /* The signal comes again, now with its default action, as soon as this returns: a core dump shows the place of the fault. */
@@ -214,7 +221,8 @@ watch_signals(void)
 
 /*
  * An orderly end.  In the middle of a node it is one that nobody asked for: its SQL called exit(), or raised FATAL.  The transaction still
- * holds the node's row: until the engine has counted, nobody else may run it.
+ * holds the node's row: until the engine has counted, nobody else may run it.  So an executor attaches here after its slot (shmem.c): exit
+ * callbacks run in reverse.
  */
 static void
 give_back(int code, Datum arg)
@@ -223,7 +231,7 @@ give_back(int code, Datum arg)
 	bool		guilty = box->blame.valid && !box->innocent;
 
 	my_box = NULL;
-	box->signal = GOYA_ENDED_BY_EXIT;
+	box->signal = ended_by;
 	pg_write_barrier();
 	pg_atomic_write_u32(&box->state, guilty ? BOX_CRASHED : BOX_FREE);
 	if (!guilty)

@@ -11,6 +11,7 @@
 #include "batch.h"
 
 #define GOYA_ENDED_BY_EXIT	(-1)	/* the process ended itself */
+#define GOYA_ENDED_BY_FORCE	(-2)	/* goya ended it: the node went on after it was told to end */
 
 /* What a process that died was doing. */
 typedef struct GoyaEvidence
@@ -29,6 +30,7 @@ extern void goya_black_box_restart(void);	/* all other processes are gone: at th
 extern void goya_black_box_attach(Oid dboid);
 extern GoyaBlame *goya_black_box_blame(void);	/* what this process does now: never NULL */
 extern void goya_black_box_on_sigterm(SIGNAL_ARGS);
+extern void goya_black_box_by_force(bool force);	/* that it ends is goya's doing; also in a signal handler */
 extern bool goya_black_box_told_to_end(void);	/* by SIGTERM: that it ends is no failure */
 
 /* For the engine: what was found of its database.  from is 0 at first. */

@@ -4,7 +4,8 @@
  *
  * The black box (black_box.c) says which node a process ran when it died.  The engine counts that in goya_private.crashes before it starts
  * an executor.  While the table has rows - hardly ever - batches look at it: a node in it runs alone, so that a batch is not lost with
- * it; one that has crashed GOYA_MAX_CRASHES times fails with class CRASH instead of running, and its task goes the way of any failure.
+ * it; one that has crashed GOYA_MAX_CRASHES times, or once would not end (overtime.c), fails with class CRASH instead of running, and its
+ * task goes the way of any failure.
  *
  * What is counted is the node that ran, not the row of the queue that was claimed: a chain carried on in one batch is claimed again at its
  * beginning, and stops before the node that crashed.
@@ -58,6 +59,8 @@ cause_of(int signal)
 {
 	if (signal == GOYA_ENDED_BY_EXIT)
 		return "It ended itself.";
+	if (signal == GOYA_ENDED_BY_FORCE)
+		return "It went on after its time was over or its task cancelled, until goya ended its process.";
 	if (signal == 0)
 		return "It was killed, as the kernel does when memory runs out.";
 	return psprintf("Signal %d: %s.", signal, strsignal(signal));
@@ -185,15 +188,28 @@ goya_crashes_of(GoyaBatch *b, const GoyaWork *w)
 	return c == NULL ? 0 : c->crashes;
 }
 
+bool
+goya_crashes_enough(GoyaBatch *b, const GoyaWork *w)
+{
+	Crashes    *c = find(b, w);
+
+	return c != NULL && (c->crashes >= GOYA_MAX_CRASHES || c->signal == GOYA_ENDED_BY_FORCE);
+}
+
 void
 goya_crashes_fail(GoyaBatch *b, const GoyaWork *w)
 {
 	Crashes    *c = find(b, w);
 	GoyaOutcome o = {.ok = false,.retry_after_ms = -1,.error_class = GOYA_ERR_CRASH};
 
-	o.error = goya_error_make(unpack_sql_state(ERRCODE_CRASH_SHUTDOWN), GOYA_ERR_CRASH,
-							  psprintf("the node ended its process %d times and is not run again", c->crashes), cause_of(c->signal),
-							  "The server log says more. Mend what it calls, then use goya.retry.");
+	if (c->signal == GOYA_ENDED_BY_FORCE)
+		o.error = goya_error_make(unpack_sql_state(ERRCODE_CRASH_SHUTDOWN), GOYA_ERR_CRASH,
+								  "the node did not end when it was told to, and is not run again", cause_of(c->signal),
+								  "A function that catches query_canceled must end soon. Mend it, then use goya.retry.");
+	else
+		o.error = goya_error_make(unpack_sql_state(ERRCODE_CRASH_SHUTDOWN), GOYA_ERR_CRASH,
+								  psprintf("the node ended its process %d times and is not run again", c->crashes), cause_of(c->signal),
+								  "The server log says more. Mend what it calls, then use goya.retry.");
 	c->ended = true;
 	goya_advance_finish(b, w, &o, NULL, b->now, false);
 }

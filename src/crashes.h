@@ -15,6 +15,7 @@ extern void goya_crashes_counted(void);
 
 /* A batch. */
 extern int	goya_crashes_of(GoyaBatch *b, const GoyaWork *w);	/* how often it has crashed its process */
+extern bool goya_crashes_enough(GoyaBatch *b, const GoyaWork *w);	/* it is not to be run again */
 extern void goya_crashes_fail(GoyaBatch *b, const GoyaWork *w);	/* it did so too often */
 extern void goya_crashes_ended(GoyaBatch *b, const GoyaWork *w);	/* it has ended: its count can go */
 extern void goya_crashes_write(GoyaBatch *b);

@@ -549,6 +549,7 @@ goya_engine_main(Datum arg)
 	char	   *dbname;
 
 	goya_worker_init(DatumGetObjectId(arg), "goya engine");
+	goya_black_box_attach(MyDatabaseId);
 	attach_engine();
 	start();
 	create_parts();

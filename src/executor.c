@@ -26,10 +26,12 @@
 #include "utils/wait_event.h"
 
 #include "attempt.h"
+#include "black_box.h"
 #include "crash_point.h"
 #include "executor.h"
 #include "goya.h"
 #include "guc.h"
+#include "overtime.h"
 #include "residue.h"
 #include "shmem.h"
 #include "worker.h"
@@ -209,10 +211,12 @@ goya_executor_main(Datum arg)
 	ex.engine = goya_shmem_engine(MyDatabaseId, false);
 	if (ex.engine == NULL || ex.engine->keep_off > GetCurrentTimestamp() || goya_shmem_executor_attach() == NULL)
 		proc_exit(0);
+	goya_black_box_attach(MyDatabaseId);	/* after the slot: what it says must be counted before the slot's end undoes the transaction */
 	pg_atomic_fetch_add_u32(&ex.engine->arrivals, 1);
 	before_shmem_exit(leave_alone, PointerGetDatum(ex.engine));
 	GOYA_CRASH_POINT(EXECUTOR_STARTED);
 	goya_residue_watch();
+	goya_overtime_watch();
 	for (int i = 0; i < lengthof(ex.attempts); i++)
 		ex.attempts[i] = goya_attempt_create();
 	goya_worker_begin("starting");

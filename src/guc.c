@@ -24,6 +24,7 @@ int			goya_guc_max_transfers = 1000;
 int			goya_guc_poll_interval = 60;
 int			goya_guc_cancel_grace = 200;
 int			goya_guc_lock_wait = 500;
+int			goya_guc_sql_timeout = 0;
 int			goya_guc_http_connect_timeout = 10;
 int			goya_guc_http_timeout = 300;
 int			goya_guc_http_max_response = 16 * 1024;
@@ -81,6 +82,8 @@ goya_guc_define(void)
 			   &goya_guc_cancel_grace, 200, 0, 60000, PGC_SIGHUP, GUC_UNIT_MS);
 	define_int("goya.lock_wait", "Longest time that goya's processes wait for a row that somebody else has locked.",
 			   &goya_guc_lock_wait, 500, 10, 60000, PGC_SIGHUP, GUC_UNIT_MS);
+	define_int("goya.sql_timeout", "Time limit of a SQL node that has no timeout of its own; 0 is none.",
+			   &goya_guc_sql_timeout, 0, 0, 86400, PGC_SIGHUP, GUC_UNIT_S);
 	define_int("goya.http_connect_timeout", "Time limit for connecting to an HTTP service.",
 			   &goya_guc_http_connect_timeout, 10, 1, 300, PGC_SIGHUP, GUC_UNIT_S);
 	define_int("goya.http_timeout", "Time limit of an HTTP call whose node has no timeout of its own.",

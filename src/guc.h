@@ -14,6 +14,7 @@ extern int	goya_guc_max_transfers;
 extern int	goya_guc_poll_interval;
 extern int	goya_guc_cancel_grace;
 extern int	goya_guc_lock_wait;
+extern int	goya_guc_sql_timeout;
 extern int	goya_guc_http_connect_timeout;
 extern int	goya_guc_http_timeout;
 extern int	goya_guc_http_max_response;

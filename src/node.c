@@ -13,13 +13,13 @@
 #include "storage/proc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
-#include "utils/timeout.h"
 
 #include "batch.h"
 #include "guc.h"
 #include "held.h"
 #include "identity.h"
 #include "json_util.h"
+#include "overtime.h"
 #include "residue.h"
 #include "shmem.h"
 
@@ -35,8 +35,7 @@ void
 goya_node_abort(void)
 {
 	goya_identity_unpin();
-	if (get_timeout_active(STATEMENT_TIMEOUT))
-		disable_timeout(STATEMENT_TIMEOUT, false);
+	goya_overtime_end();
 	goya_executor_show_none();
 }
 

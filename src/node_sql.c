@@ -32,7 +32,6 @@
 #include "utils/regproc.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
-#include "utils/timeout.h"
 #include "utils/varlena.h"
 
 #include "batch.h"
@@ -42,6 +41,7 @@
 #include "held.h"
 #include "identity.h"
 #include "json_util.h"
+#include "overtime.h"
 #include "residue.h"
 #include "shmem.h"
 
@@ -282,16 +282,14 @@ call_as_owner(const GoyaWork *w, FunctionCall *call, Jsonb *input)
 	Jsonb	   *result;
 
 	goya_executor_show(&task->id, n->key, w->item);
-	if (n->timeout_ms > 0)
-		enable_timeout_after(STATEMENT_TIMEOUT, (int) Min(n->timeout_ms, INT_MAX));
+	goya_overtime_begin(n->timeout_ms > 0 ? n->timeout_ms : goya_guc_sql_timeout * INT64CONST(1000));
 	PushActiveSnapshot(GetTransactionSnapshot());
 	GOYA_CRASH_POINT(EFFECT_BEFORE);
 	result = invoke(call, input);
 	PopActiveSnapshot();
 	AfterTriggerFireDeferred();
 	GOYA_CRASH_POINT(EFFECT_DONE);
-	if (n->timeout_ms > 0)
-		disable_timeout(STATEMENT_TIMEOUT, false);
+	goya_overtime_end();
 	goya_executor_show_none();
 	CommandCounterIncrement();
 	return result;

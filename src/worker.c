@@ -46,7 +46,6 @@ goya_worker_init(Oid dboid, const char *what)
 	pqsignal(SIGINT, StatementCancelHandler);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(dboid, role, 0);
-	goya_black_box_attach(dboid);
 	pgstat_report_appname(what);
 	/* What a database or a role may have as a default would end every batch. */
 	SetConfigOption("default_transaction_isolation", "read committed", PGC_SUSET, PGC_S_OVERRIDE);

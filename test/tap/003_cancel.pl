@@ -129,6 +129,52 @@ $node->reached(sprintf("SELECT count(*) FROM goya.tasks WHERE id = ANY ('{%s}') 
 is($node->sql(sprintf "SELECT count(*) FROM unnest('{%s}'::uuid[]) WITH ORDINALITY u(id, n) JOIN goya.tasks t USING (id) WHERE n %% 10 <> 0 AND t.status <> 'succeeded'", join ',', @ids), 0, 'no neighbour was hit');
 is($node->sql(sprintf "SELECT count(*) FROM goya.tasks t WHERE id = ANY ('{%s}') AND (SELECT count(*) FROM app.effects e WHERE e.task = t.id) <> CASE t.status WHEN 'succeeded' THEN 1 ELSE 0 END", join ',', @ids), 0, 'effects are there exactly for those that succeeded');
 
+# ---- functions that catch the cancellation and go on ----
+$node->sql(<<'SQL');
+CREATE SEQUENCE app.told;
+CREATE SEQUENCE app.calls;
+CREATE FUNCTION app.stubborn(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM nextval('app.calls');
+    INSERT INTO app.effects (task, node) VALUES ((input ->> 'task')::uuid, 'stubborn');
+    LOOP
+        BEGIN PERFORM pg_sleep(600); EXCEPTION WHEN query_canceled THEN PERFORM nextval('app.told'); END;
+    END LOOP;
+END $$;
+CREATE FUNCTION app.tidy(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_sleep(600);
+EXCEPTION WHEN query_canceled THEN
+    PERFORM nextval('app.told'), pg_sleep(0.1);
+    RETURN '"in time"';
+END $$;
+GRANT USAGE ON SEQUENCE app.told, app.calls TO studio;
+SQL
+create_workflow($node, $_, { nodes => [ { key => 'n', kind => 'sql', function => "app.$_", input => $effect, timeout => '300ms', retry => { max_attempts => 3, initial => '1ms' } } ] }) foreach qw(stubborn tidy);
+create_workflow($node, 'endless', { nodes => [ { key => 'n', kind => 'sql', function => 'app.stubborn', input => $effect } ] });
+create_workflow($node, 'long', { nodes => [ { key => 'n', kind => 'sql', function => 'app.slow', input => { seconds => 600 } } ] });
+my $told = 'SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM app.told';
+my $error = q{SELECT concat_ws(' ', status, error ->> 'class', error ->> 'code') FROM goya.tasks WHERE id = };
+ended($node, run_task($node, 'tidy'), 'succeeded', 10, 'who is told that its time is over, cleans up and ends, has ended well');
+is($node->sql($told), 1, '... told once');
+my $late = run_task($node, 'stubborn');
+my $endless = run_task($node, 'endless');
+$node->reached("SELECT count(*) FROM goya.activity WHERE task_id = '$endless' AND process = 'executor'", 1, 10, 'who goes on after a cancel: it runs');
+$node->sql("SELECT goya.cancel('$endless') \\g /dev/null", role => 'studio');
+$node->reached("SELECT ($told) >= 3", 't', 10, '... both that were told to end go on');
+ended($node, run_task($node, 'plain'), 'succeeded', 10, '... beside them others run');
+$node->reached("$error '$late'", 'failed CRASH 57P02', 20, 'who goes on after its time is ended with its process, and not run again');
+like($node->sql("SELECT error ->> 'detail' FROM goya.tasks WHERE id = '$late'"), qr/went on after its time was over/, '... the error says why');
+$node->reached("$error '$endless'", 'cancelled CANCELLED 57014', 10, '... the cancelled one is cancelled');
+$node->reached("SELECT count(*) FROM goya.activity WHERE task_id IN ('$late', '$endless')", 0, 10, '... and runs no more');
+is($node->sql('SELECT last_value FROM app.calls'), 2, '... neither was run again');
+is($node->sql("SELECT count(*) FROM app.effects WHERE task IN ('$late', '$endless')"), 0, '... no effect of theirs is left');
+$node->reached('SELECT count(*) FROM goya_private.crashes', 0, 10, '... and no count');
+
+# ---- a limit for all SQL nodes ----
+$node->sql("ALTER SYSTEM SET goya.sql_timeout = '1s'; SELECT pg_reload_conf() \\g /dev/null");
+$node->reached("$error '" . run_task($node, 'long') . "'", 'failed TIMEOUT 57014', 10, 'goya.sql_timeout ends a node that has no timeout of its own');
+
 # ---- what cannot be cancelled ----
 is($node->sql("SELECT goya.cancel('$ids[0]')", role => 'studio'), 'f', 'a task that has ended says so');
 $node->refused("SELECT goya.cancel('00000000-0000-7000-8000-00000000dead')", 'PT404', 'a task that is not there', role => 'studio');

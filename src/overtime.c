@@ -1,0 +1,97 @@
+/*-------------------------------------------------------------------------
+ * overtime.c
+ *		SQL nodes that go on after they were told to end: their time is over, or their task is cancelled.
+ *
+ * Both cancel the node's statement, once, as PostgreSQL does.  PL/pgSQL can catch that (EXCEPTION WHEN query_canceled) and go on, and
+ * PL/Python with a mere "except".  A function may well write down where it stopped; one that takes longer than that would keep an
+ * executor, its lane and its locks for ever, and goya.cancel would promise too much.
+ *
+ * Decided: who catches the cancellation ends a subtransaction with it.  So the end of any subtransaction of a node that was told to end
+ * starts a clock of GRACE_MS; when it is over, the process ends as if it had been terminated.  The transaction is undone, the black box
+ * (black_box.c) says which node it was, and the node fails with class CRASH without being run again (crashes.c); a cancelled task ends.
+ * Nothing is paid for this by nodes that do not throw.
+ *
+ * Not covered: C code that never looks for interrupts.
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
+
+#include "black_box.h"
+#include "overtime.h"
+#include "shmem.h"
+
+#define GRACE_MS	5000
+
+static TimeoutId clock_id;
+static bool in_node = false;
+static bool started = false;	/* the clock */
+static TimestampTz node_ends = 0;	/* when the node's own time is over; 0: it has none */
+
+/* In a signal handler. */
+static void
+clock_rang(void)
+{
+	goya_black_box_by_force(true);
+	ProcDiePending = true;
+	InterruptPending = true;
+	SetLatch(MyLatch);
+}
+
+static bool
+told_to_end(void)
+{
+	return goya_executor_was_interrupted() || (node_ends != 0 && GetCurrentTimestamp() >= node_ends);
+}
+
+static void
+subtransaction_ended(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
+{
+	if (event != SUBXACT_EVENT_ABORT_SUB || !in_node || started || !told_to_end())
+		return;
+	started = true;
+	enable_timeout_after(clock_id, GRACE_MS);
+}
+
+void
+goya_overtime_watch(void)
+{
+	clock_id = RegisterTimeout(USER_TIMEOUT, clock_rang);
+	RegisterSubXactCallback(subtransaction_ended, NULL);
+}
+
+void
+goya_overtime_begin(int64 timeout_ms)
+{
+	in_node = true;
+	node_ends = timeout_ms > 0 ? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms) : 0;
+	if (timeout_ms > 0)
+		enable_timeout_at(STATEMENT_TIMEOUT, node_ends);
+}
+
+/*
+ * When the clock rang in the last moment, the process goes on: unless somebody else wants it to end.
+ */
+void
+goya_overtime_end(void)
+{
+	in_node = false;
+	if (node_ends != 0 && get_timeout_active(STATEMENT_TIMEOUT))
+		disable_timeout(STATEMENT_TIMEOUT, false);
+	node_ends = 0;
+	if (!started)
+		return;
+	started = false;
+	disable_timeout(clock_id, false);
+	if (!get_timeout_indicator(clock_id, true))
+		return;
+	goya_black_box_by_force(false);
+	ProcDiePending = false;
+	if (goya_black_box_told_to_end())
+		ProcDiePending = InterruptPending = true;
+}
