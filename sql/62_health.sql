@@ -236,7 +236,7 @@ BEGIN
         RETURN QUERY SELECT 'executors', CASE WHEN count(a.pid) = 0 AND work.waits THEN 'warning' ELSE 'ok' END,
             format('%s run, %s of them busy; at most %s.', count(a.pid), count(*) FILTER (WHERE a.state = 'running'), current_setting('goya.max_executors', true)),
             CASE WHEN count(a.pid) = 0 AND work.waits THEN 'Work waits. If this stays so: max_worker_processes, and whether the server log says "could not fork".' END
-        FROM (SELECT EXISTS (SELECT FROM goya_private.ready q WHERE q.lane IN (0, 2, 3)) AS waits) work
+        FROM (SELECT EXISTS (SELECT FROM goya_private.ready q WHERE q.lane IN (0, 2, 3, 4)) AS waits) work
         LEFT JOIN goya_private.activity() a ON a.process = 'executor' GROUP BY work.waits;
         RETURN QUERY SELECT 'listener', CASE WHEN current_setting('goya.listen', true) = 'off' THEN 'ok' WHEN engine.detail = 'listening' THEN 'ok' ELSE 'warning' END,
             CASE WHEN current_setting('goya.listen', true) = 'off' THEN 'Switched off (goya.listen); notify triggers do not fire.'
@@ -264,7 +264,7 @@ BEGIN
     ORDER BY w.name;
 
     RETURN QUERY SELECT 'queue', CASE WHEN count(*) > 0 AND oldest.age > interval '5 min' THEN 'warning' ELSE 'ok' END,
-        format('%s rows: %s for executors, %s outside calls, %s wake-ups%s.', count(*), count(*) FILTER (WHERE q.lane IN (0, 3)), count(*) FILTER (WHERE q.lane = 1),
+        format('%s rows: %s for executors, %s outside calls, %s wake-ups%s.', count(*), count(*) FILTER (WHERE q.lane IN (0, 3, 4)), count(*) FILTER (WHERE q.lane = 1),
                count(*) FILTER (WHERE q.lane = 2), coalesce('; the oldest pending task waits for ' || date_trunc('second', oldest.age), '')),
         CASE WHEN count(*) > 0 AND oldest.age > interval '5 min' THEN 'Raise goya.max_executors, or see goya.activity for what keeps them busy.' END
     FROM goya_private.ready q

@@ -247,7 +247,7 @@ static void
 look_for_work(void)
 {
 	static const uint32 meaning[] = {GOYA_WAKE_EXECUTORS, GOYA_WAKE_TRANSFERS, GOYA_WAKE_EXECUTORS, GOYA_WAKE_EXECUTORS, GOYA_WAKE_CANCELS,
-	GOYA_WAKE_EVENTS, GOYA_WAKE_TIMERS, GOYA_WAKE_TRIGGERS};
+	GOYA_WAKE_EVENTS, GOYA_WAKE_TIMERS, GOYA_WAKE_TRIGGERS, GOYA_WAKE_LATE};
 	GoyaStoreScope scope;
 	Datum		args[1];
 
@@ -260,7 +260,7 @@ look_for_work(void)
 	for (int i = 0; i < lengthof(meaning); i++)
 		if (goya_result_bool(0, i + 1))
 			work_wake |= meaning[i];
-	if (work_wake & (GOYA_WAKE_EXECUTORS | GOYA_WAKE_TRANSFERS))
+	if (work_wake & (GOYA_WAKE_EXECUTORS | GOYA_WAKE_LATE | GOYA_WAKE_TRANSFERS))
 		goya_floor_forget(goya_my_engine);
 	goya_store_leave(&scope);
 }
@@ -514,7 +514,7 @@ run_turn(uint32 bits)
 	{
 		if (engine.is_copy)
 			pause_engine(IS_A_COPY, GOYA_PAUSE_MS);	/* a dump was loaded just now: before anything of it runs */
-		bits = (bits & ~(GOYA_WAKE_EXECUTORS | GOYA_WAKE_TRANSFERS)) | work_wake;
+		bits = (bits & ~(GOYA_WAKE_EXECUTORS | GOYA_WAKE_LATE | GOYA_WAKE_TRANSFERS)) | work_wake;
 	}
 	goya_http_drive(engine.http);
 	engine.more_results = goya_calls_record(engine.calls);
@@ -537,9 +537,9 @@ run_turn(uint32 bits)
 	if ((bits & GOYA_WAKE_TRANSFERS) || engine.more_calls)
 		engine.more_calls = goya_calls_claim(engine.calls) && !goya_calls_full(engine.calls);
 	if (goya_crashes_found())
-		bits = count_crashes() ? bits | GOYA_WAKE_EXECUTORS : bits & ~GOYA_WAKE_EXECUTORS;
-	if (bits & GOYA_WAKE_EXECUTORS)
-		engine.next_poll = Min(engine.next_poll, goya_staffing_start(engine.executor_role));
+		bits = count_crashes() ? bits | GOYA_WAKE_EXECUTORS : bits & ~(GOYA_WAKE_EXECUTORS | GOYA_WAKE_LATE);
+	if (bits & (GOYA_WAKE_EXECUTORS | GOYA_WAKE_LATE))
+		engine.next_poll = Min(engine.next_poll, goya_staffing_start(engine.executor_role, (bits & GOYA_WAKE_LATE) != 0));
 }
 
 void

@@ -5,9 +5,9 @@
  * Its session user is goya_executor: powerless, and no member of anything (node_sql.c).  It never touches the network.  Started by the
  * engine when there is work and nobody idle; leaves after goya.executor_idle_timeout without work.
  *
- * A turn is one transaction with a batch of one lane: wake-ups (short, they free waiting tasks), batches, or - no more than
- * goya.max_slow_nodes at once - one slow or unmeasured function alone.  Before it sleeps it says that it is idle, then looks once more:
- * so a row committed in between is seen either by the look or by the wake-up.
+ * A turn is one transaction with a batch of one lane: latecomers, else wake-ups (short, they free waiting tasks), batches - no more than
+ * goya.max_executors at once - or, no more than goya.max_slow_nodes at once, one slow or unmeasured function alone.  Before it sleeps it
+ * says that it is idle, then looks once more: so a row committed in between is seen either by the look or by the wake-up.
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -40,7 +40,7 @@ typedef struct Executor
 {
 	GoyaEngineSlot *engine;
 	Oid			extension;
-	GoyaAttempt *attempts[GOYA_LANE_ALONE + 1];	/* by lane */
+	GoyaAttempt *attempts[GOYA_LANES];	/* by lane */
 	unsigned	turns;
 	bool		failed;			/* the last turn: its nodes may have left what is not undone with a transaction */
 } Executor;
@@ -98,21 +98,33 @@ claim(Executor *ex, GoyaLane lane)
 	GoyaBatchMode mode = lane == GOYA_LANE_WAKE ? GOYA_BATCH_ADVANCE : lane == GOYA_LANE_ALONE ? GOYA_BATCH_ALONE : GOYA_BATCH_EXECUTE;
 	GoyaBatch  *b;
 
+	if (lane == GOYA_LANE_EXECUTOR && !goya_late_may_claim())
+		return NULL;
 	if (lane == GOYA_LANE_ALONE && !enter_alone(ex))
 		return NULL;
 	b = goya_attempt_batch(a, mode, lane == GOYA_LANE_ALONE ? 1 : goya_guc_batch_size);
 	if (goya_batch_claim(b, lane) > 0)
+	{
+		if (lane == GOYA_LANE_EXECUTOR)
+			goya_late_claimed(b->newest_rank, b->n_claimed, b->n_claimed >= b->limit);
+		else if (lane == GOYA_LANE_ALONE)
+			goya_late_leave();	/* for long, perhaps */
 		return b;
+	}
 	goya_attempt_succeeded(a, 0);
+	if (lane == GOYA_LANE_EXECUTOR)
+		goya_late_none();
 	leave_alone(0, PointerGetDatum(ex->engine));
 	return NULL;
 }
 
 static void
-run_batch(Executor *ex, GoyaBatch *b)
+run_batch(Executor *ex, GoyaBatch *b, GoyaLane lane)
 {
-	if (b->n_claimed >= b->limit)
-		goya_wake_now(MyDatabaseId, GOYA_WAKE_EXECUTORS);	/* there may be more: somebody else too */
+	if (b->n_claimed >= b->limit)	/* there may be more: somebody else too */
+		goya_wake_now(MyDatabaseId, lane == GOYA_LANE_EXECUTOR ? GOYA_WAKE_BATCHES : GOYA_WAKE_EXECUTORS);
+	else if (lane == GOYA_LANE_LATE && !goya_late_has_place())
+		goya_wake_now(MyDatabaseId, GOYA_WAKE_BATCHES);	/* for whom nobody was woken when this one had a place */
 	goya_batch_run(b);
 	goya_residue_scrub();
 	count_batch(ex, b);
@@ -128,15 +140,16 @@ pause_after_error(long ms)
 }
 
 /*
- * One transaction: a batch of the first lane that has any work.  Every turn begins with another lane, so that none waits for ever.
- * False: no lane has work.
+ * One transaction: a batch of the first lane that has any work.  Every turn begins with another lane, so that none waits for ever; before
+ * that, three turns of four look for latecomers.  False: no lane has work.
  */
 static bool
 turn(Executor *ex)
 {
-	static const GoyaLane lanes[] = {GOYA_LANE_WAKE, GOYA_LANE_EXECUTOR, GOYA_LANE_ALONE};
+	static const GoyaLane lanes[] = {GOYA_LANE_LATE, GOYA_LANE_WAKE, GOYA_LANE_EXECUTOR, GOYA_LANE_ALONE};
 	GoyaBatch  *volatile b = NULL;
-	volatile GoyaLane lane = GOYA_LANE_WAKE;
+	volatile GoyaLane lane = GOYA_LANE_LATE;
+	bool		latecomers_first = !ex->failed && ex->turns % lengthof(lanes) != 0;
 	volatile bool gone = false;
 	volatile bool failed = false;
 	volatile long pause = 0;
@@ -149,13 +162,16 @@ turn(Executor *ex)
 			goya_residue_scrub();
 		ex->failed = false;
 		gone = goya_worker_extension() != ex->extension;
+		if (!gone && latecomers_first)
+			b = claim(ex, GOYA_LANE_LATE);
 		for (int i = 0; i < lengthof(lanes) && b == NULL && !gone; i++)
 		{
 			lane = lanes[(ex->turns + i) % lengthof(lanes)];
-			b = claim(ex, lane);
+			if (lane != GOYA_LANE_LATE || !latecomers_first)
+				b = claim(ex, lane);
 		}
 		if (b != NULL)
-			run_batch(ex, b);
+			run_batch(ex, b, lane);
 		goya_worker_commit();
 		if (b != NULL)
 		{

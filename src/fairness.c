@@ -19,10 +19,21 @@
 
 /* ----- the fair queue ----- */
 
-/* Rank: 15 bits of inverted priority above 48 bits of virtual time; one node run of weight one is 1000 units of time. */
-#define RANK_UNIT 1000
+/* Rank: 15 bits of inverted priority above 48 bits of virtual time. */
 #define RANK_TIME_BITS 48
-#define RANK_TIME(rank) ((uint64) (rank) & ((UINT64CONST(1) << RANK_TIME_BITS) - 1))
+
+static int64
+rank_at(int priority, uint64 time)
+{
+	priority = Min(Max(priority, -100), 100);
+	return ((int64) (100 - priority) << RANK_TIME_BITS) | (int64) GOYA_RANK_TIME(time);
+}
+
+static pg_atomic_uint64 *
+clock_of(const pg_uuid_t *tenant)
+{
+	return &goya_shared->tenant_last[hash_bytes(tenant->data, UUID_LEN) % GOYA_TENANT_SLOTS];
+}
 
 int64
 goya_rank_next(Oid dboid, const pg_uuid_t *tenant, int priority, int units)
@@ -33,24 +44,30 @@ goya_rank_next(Oid dboid, const pg_uuid_t *tenant, int priority, int units)
 	if (goya_shared != NULL)
 	{
 		GoyaEngineSlot *slot = goya_shmem_engine(dboid, false);
-		pg_atomic_uint64 *last = &goya_shared->tenant_last[hash_bytes(tenant->data, UUID_LEN) % GOYA_TENANT_SLOTS];
+		pg_atomic_uint64 *last = clock_of(tenant);
 		uint64		seen = pg_atomic_read_u64(last);
 
 		if (slot != NULL)
 			head = pg_atomic_read_u64(&slot->queue_head);
 		do
-			time = Max(seen, head) + (uint64) units * RANK_UNIT;
+			time = Max(seen, head) + (uint64) units * GOYA_RANK_UNIT;
 		while (!pg_atomic_compare_exchange_u64(last, &seen, time));
 	}
-	priority = Min(Max(priority, -100), 100);
-	return ((int64) (100 - priority) << RANK_TIME_BITS) | (int64) RANK_TIME(time);
+	return rank_at(priority, time);
+}
+
+/* The newest rank that the tenant was given. */
+int64
+goya_rank_last(const pg_uuid_t *tenant, int priority)
+{
+	return rank_at(priority, pg_atomic_read_u64(clock_of(tenant)));
 }
 
 void
 goya_rank_served(Oid dboid, int64 rank)
 {
 	GoyaEngineSlot *slot = goya_shmem_engine(dboid, false);
-	uint64		time = RANK_TIME(rank);
+	uint64		time = GOYA_RANK_TIME(rank);
 	uint64		seen;
 
 	if (slot == NULL)

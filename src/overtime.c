@@ -75,19 +75,23 @@ goya_overtime_begin(int64 timeout_ms)
 }
 
 /*
- * When the clock rang in the last moment, the process goes on: unless somebody else wants it to end.
+ * What rang in the last moment is taken back, unless somebody else wants the statement or the process to end.
  */
 void
 goya_overtime_end(void)
 {
 	in_node = false;
-	if (node_ends != 0 && get_timeout_active(STATEMENT_TIMEOUT))
-		disable_timeout(STATEMENT_TIMEOUT, false);
+	if (node_ends != 0)
+	{
+		disable_timeout(STATEMENT_TIMEOUT, true);
+		if (get_timeout_indicator(STATEMENT_TIMEOUT, true) && !goya_executor_was_interrupted())
+			QueryCancelPending = false;
+	}
 	node_ends = 0;
 	if (!started)
 		return;
 	started = false;
-	disable_timeout(clock_id, false);
+	disable_timeout(clock_id, true);
 	if (!get_timeout_indicator(clock_id, true))
 		return;
 	goya_black_box_by_force(false);

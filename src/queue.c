@@ -347,6 +347,19 @@ put_queued(GoyaRows *rows, GoyaQueued *q)
 }
 
 /*
+ * Which lane a row of the queue is for, and who is to be woken for it.
+ */
+int
+goya_queue_lane(int lane, const pg_uuid_t *tenant, int priority, uint32 *wake)
+{
+	if (lane == GOYA_LANE_EXECUTOR && goya_late_is(tenant, priority))
+		lane = GOYA_LANE_LATE;
+	*wake |= lane == GOYA_LANE_ENGINE ? GOYA_WAKE_TRANSFERS : lane == GOYA_LANE_LATE ? GOYA_WAKE_LATE :
+		lane == GOYA_LANE_EXECUTOR ? GOYA_WAKE_BATCHES : GOYA_WAKE_EXECUTORS;
+	return lane;
+}
+
+/*
  * A row of the queue.
  */
 void
@@ -390,10 +403,12 @@ goya_queue_write(GoyaBatch *b)
 			put_queued(parked, q);
 		else
 		{
+			int64		rank = rank_of(q);
+			int			lane = goya_queue_lane(q->lane, &q->tenant, q->priority, &b->wake);
+
 			if (ready == NULL)
 				ready = goya_table_open(GOYA_TABLE_READY);
-			goya_queue_append(ready, rank_of(q), q->lane, q->verb, &q->task_id, q->node, q->item, q->attempt, stored_tries(q));
-			b->wake |= q->lane == GOYA_LANE_ENGINE ? GOYA_WAKE_TRANSFERS : GOYA_WAKE_EXECUTORS;
+			goya_queue_append(ready, rank, lane, q->verb, &q->task_id, q->node, q->item, q->attempt, stored_tries(q));
 		}
 	}
 	if (ready != NULL)

@@ -355,12 +355,16 @@ goya_run_queue(const GoyaStart *s, const pg_uuid_t *id, const GoyaRevision *r, G
 	int64		rank = goya_rank_next(MyDatabaseId, &s->tenant, s->priority, 1);
 	int			lane = goya_node_lane(r->plan, -1);
 
-	goya_wake_at_commit(timers != NULL ? GOYA_WAKE_TIMERS : lane == GOYA_LANE_ENGINE ? GOYA_WAKE_TRANSFERS : GOYA_WAKE_EXECUTORS);
 	if (timers == NULL)
 	{
+		uint32		wake = 0;
+
+		lane = goya_queue_lane(lane, &s->tenant, s->priority, &wake);
+		goya_wake_at_commit(wake);
 		goya_queue_append(ready, rank, lane, GOYA_VERB_RUN, id, -1, 0, 1, 0);
 		return;
 	}
+	goya_wake_at_commit(GOYA_WAKE_TIMERS);
 	goya_rows_add(timers);
 	goya_rows_int8(timers, 0, rank);
 	goya_rows_int2(timers, 1, lane);

@@ -90,6 +90,7 @@ startup_shared_memory(void)
 		{
 			SpinLockInit(&goya_shared->executors[i].mutex);
 			pg_atomic_init_u32(&goya_shared->executors[i].idle, 0);
+			pg_atomic_init_u64(&goya_shared->executors[i].claimed, 0);
 		}
 		for (int i = 0; i < goya_shared->n_engines; i++)
 		{
@@ -102,6 +103,7 @@ startup_shared_memory(void)
 			pg_atomic_init_u64(&slot->node_runs, 0);
 			pg_atomic_init_u32(&slot->transfers, 0);
 			pg_atomic_init_u32(&slot->alone, 0);
+			pg_atomic_init_u64(&slot->late, 0);
 			pg_atomic_init_u32(&slot->suspects, 0);
 			pg_atomic_init_u32(&slot->arrivals, 0);
 		}
@@ -156,6 +158,7 @@ goya_shmem_engine(Oid dboid, bool create)
 		pg_atomic_write_u32(&result->wanted, GOYA_WAKE_ALL);
 		pg_atomic_write_u64(&result->queue_head, 0);
 		pg_atomic_write_u32(&result->alone, 0);
+		pg_atomic_write_u64(&result->late, 0);
 		pg_atomic_write_u32(&result->suspects, 0);
 	}
 	LWLockRelease(goya_shared->lock);
@@ -183,8 +186,26 @@ goya_wake_launcher(void)
 	LWLockRelease(goya_shared->lock);
 }
 
+/* Under the lock.  False: no executor of the database is idle. */
+static bool
+wake_idle(Oid dboid)
+{
+	for (int i = 0; i < GOYA_MAX_EXECUTOR_SLOTS; i++)
+	{
+		GoyaExecutorSlot *e = &goya_shared->executors[i];
+
+		if (e->pid != 0 && e->dboid == dboid && e->latch != NULL && pg_atomic_exchange_u32(&e->idle, 0) == 1)
+		{
+			SetLatch(e->latch);
+			return true;
+		}
+	}
+	return false;
+}
+
 /*
- * Wake an idle executor for executors' work; the engine for its own, and when no executor is idle.
+ * Wake an idle executor for executors' work; the engine for its own, and when no executor is idle.  For rows of lane 0 nobody, when all places
+ * there are taken: who has one looks again (latecomers.c).
  */
 void
 goya_wake_now(Oid dboid, uint32 bits)
@@ -195,20 +216,13 @@ goya_wake_now(Oid dboid, uint32 bits)
 		return;
 	slot = goya_shmem_engine(dboid, false);
 	LWLockAcquire(goya_shared->lock, LW_SHARED);
-	if (bits & GOYA_WAKE_EXECUTORS)
-	{
-		for (int i = 0; i < GOYA_MAX_EXECUTOR_SLOTS; i++)
-		{
-			GoyaExecutorSlot *e = &goya_shared->executors[i];
-
-			if (e->pid != 0 && e->dboid == dboid && e->latch != NULL && pg_atomic_exchange_u32(&e->idle, 0) == 1)
-			{
-				SetLatch(e->latch);
-				bits &= ~GOYA_WAKE_EXECUTORS;
-				break;
-			}
-		}
-	}
+	if ((bits & GOYA_WAKE_BATCHES) && !goya_late_places_taken(dboid))
+		bits |= GOYA_WAKE_EXECUTORS;
+	bits &= ~GOYA_WAKE_BATCHES;
+	if ((bits & GOYA_WAKE_LATE) && wake_idle(dboid))
+		bits &= ~GOYA_WAKE_LATE;
+	if ((bits & GOYA_WAKE_EXECUTORS) && wake_idle(dboid))
+		bits &= ~GOYA_WAKE_EXECUTORS;
 	if (slot != NULL && bits != 0)
 	{
 		/* Who set these bits first has woken it, and it has not looked since. */
@@ -357,6 +371,7 @@ detach_executor(int code, Datum arg)
 	if (slot == NULL)
 		return;
 	AbortOutOfAnyTransaction(); /* before anybody is woken for it: what it has claimed is locked until then */
+	goya_late_leave();
 	LWLockAcquire(goya_shared->lock, LW_EXCLUSIVE);
 	slot->pid = 0;
 	slot->latch = NULL;
@@ -364,8 +379,7 @@ detach_executor(int code, Datum arg)
 	pg_atomic_write_u32(&slot->idle, 0);
 	LWLockRelease(goya_shared->lock);
 	goya_my_executor = NULL;
-	if (code != 0)
-		goya_wake_now(MyDatabaseId, GOYA_WAKE_ALL);	/* terminated: what it was woken for, or ran, is somebody else's now */
+	goya_wake_now(MyDatabaseId, GOYA_WAKE_ALL | GOYA_WAKE_LATE);	/* what it was woken for, or ran, is somebody else's now */
 }
 
 GoyaExecutorSlot *
@@ -385,6 +399,7 @@ goya_shmem_executor_attach(void)
 			slot->interrupted = false;
 			slot->batches = slot->node_runs = 0;
 			pg_atomic_write_u32(&slot->idle, 0);
+			pg_atomic_write_u64(&slot->claimed, 0);
 			goya_my_executor = slot;
 		}
 	}

@@ -33,6 +33,8 @@
 #define GOYA_WAKE_TRIGGERS	0x20	/* triggers or channels changed */
 #define GOYA_WAKE_CRASHES	0x40	/* a process ended in the middle of a node */
 #define GOYA_WAKE_ALL		0xff
+#define GOYA_WAKE_LATE		0x100	/* latecomers and nobody idle; not of ALL: it may start an executor more than there are */
+#define GOYA_WAKE_BATCHES	0x200	/* rows of lane 0: nothing when all places are taken, else EXECUTORS (latecomers.c) */
 
 typedef enum GoyaEngineState
 {
@@ -43,7 +45,7 @@ typedef enum GoyaEngineState
 	GOYA_ENGINE_PAUSED,			/* a restored copy, or no extension: look again later */
 } GoyaEngineState;
 
-#define GOYA_LANES 4
+#define GOYA_LANES 5
 
 /* A rank below which a lane has no row: see queue_floor.c.  Under the engine slot's mutex. */
 typedef struct GoyaFloor
@@ -72,6 +74,7 @@ typedef struct GoyaEngineSlot
 	pg_atomic_uint64 node_runs;
 	pg_atomic_uint32 transfers; /* in flight */
 	pg_atomic_uint32 alone;		/* executors that run a slow function now */
+	pg_atomic_uint64 late;		/* while lane 0 has a backlog: up to this rank one comes late; else 0 */
 	pg_atomic_uint32 arrivals;	/* executors that have attached, ever */
 	pg_atomic_uint32 suspects;	/* rows of goya_private.crashes, as last seen */
 	slock_t		mutex;			/* protects detail and floors */
@@ -90,6 +93,7 @@ typedef struct GoyaExecutorSlot
 	pid_t		pid;			/* 0: free */
 	Latch	   *latch;
 	pg_atomic_uint32 idle;
+	pg_atomic_uint64 claimed;	/* it has a place at lane 0: the highest rank it has claimed; else 0 */
 	slock_t		mutex;
 	bool		busy;			/* task, node, item are of the node that runs now */
 	pg_uuid_t	task;
@@ -154,9 +158,21 @@ extern void goya_executor_show_none(void);
 extern bool goya_executor_was_interrupted(void);
 extern void goya_shmem_interrupt_task(const pg_uuid_t *task);
 
-/* The fair queue. */
+/* The fair queue.  One node run of weight one is so many units of virtual time. */
+#define GOYA_RANK_UNIT 1000
+#define GOYA_RANK_TIME(rank) ((uint64) (rank) & ((UINT64CONST(1) << 48) - 1))
 extern int64 goya_rank_next(Oid dboid, const pg_uuid_t *tenant, int priority, int units);
+extern int64 goya_rank_last(const pg_uuid_t *tenant, int priority);
 extern void goya_rank_served(Oid dboid, int64 rank);
+
+/* Latecomers. */
+extern bool goya_late_is(const pg_uuid_t *tenant, int priority);	/* its place was before what is claimed already */
+extern bool goya_late_places_taken(Oid dboid);	/* no other executor may begin with lane 0 */
+extern bool goya_late_may_claim(void);	/* may this executor claim rows of lane 0? */
+extern bool goya_late_has_place(void);
+extern void goya_late_claimed(int64 rank, int rows, bool full);	/* it has, up to this rank; full: there are more */
+extern void goya_late_none(void);	/* it found none */
+extern void goya_late_leave(void);	/* it has other things to do, or ends */
 
 /* The floors of the lanes. */
 extern void goya_floor_lower_at_commit(int lane, int64 rank);

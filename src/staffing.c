@@ -47,20 +47,22 @@ count_executors(int *idle)
 }
 
 TimestampTz
-goya_staffing_start(Oid role)
+goya_staffing_start(Oid role, bool late)
 {
 	static TimestampTz last_warning = 0;
 	TimestampTz now = GetCurrentTimestamp();
 	bool		arrived = pg_atomic_read_u32(&goya_my_engine->arrivals) != arrivals;
 	int			idle;
 	int			n = count_executors(&idle);
+	int			most;
 
 	if (idle > 0)
 	{
-		goya_wake_now(MyDatabaseId, GOYA_WAKE_EXECUTORS);
+		goya_wake_now(MyDatabaseId, late ? GOYA_WAKE_LATE : GOYA_WAKE_EXECUTORS);
 		return DT_NOEND;
 	}
-	if (n >= goya_guc_max_executors + (int) pg_atomic_read_u32(&goya_my_engine->alone))
+	most = goya_guc_max_executors + (int) pg_atomic_read_u32(&goya_my_engine->alone);
+	if (n >= most + late)
 		return DT_NOEND;
 	if (due > now && !(expected && arrived))
 		return due;				/* it may have ended before it could look */
@@ -73,5 +75,7 @@ goya_staffing_start(Oid role)
 	else if (n == 0)
 		goya_worker_warn_limit(&last_warning, "no background worker slot for a goya executor",
 							   "Raise max_worker_processes. goya tries again every second.");
+	else if (n >= most)
+		return DT_NOEND;		/* those who are there will do */
 	return due;					/* it may end before it has looked at anything */
 }

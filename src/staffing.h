@@ -6,6 +6,6 @@
 #include "utils/timestamp.h"
 
 /* There is work and perhaps nobody to do it.  When to look again; DT_NOEND: no need. */
-extern TimestampTz goya_staffing_start(Oid role);
+extern TimestampTz goya_staffing_start(Oid role, bool late);	/* late: for latecomers too */
 
 #endif

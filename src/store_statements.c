@@ -240,7 +240,8 @@ const GoyaStatementText goya_statements[GOYA_N_STATEMENTS] = {
 		" EXISTS (SELECT FROM goya_private.cancel_requests), EXISTS (SELECT FROM goya_private.event_queue),"
 		" EXISTS (SELECT FROM goya_private.timers WHERE due <= pg_catalog.clock_timestamp()),"
 		" EXISTS (SELECT FROM goya_private.live_triggers l WHERE CASE l.kind WHEN 'interval' THEN l.next_due <= pg_catalog.clock_timestamp()"
-		"  WHEN 'cron' THEN l.missed <> 'skip' AND l.next_due <= pg_catalog.clock_timestamp() - '91 s'::interval END)", 0, {0}},
+		"  WHEN 'cron' THEN l.missed <> 'skip' AND l.next_due <= pg_catalog.clock_timestamp() - '91 s'::interval END),"
+		" EXISTS (SELECT FROM goya_private.ready WHERE lane = 4)", 0, {0}},
 	[GOYA_STMT_LOAD_REVISION] = {
 		"SELECT resolved, xmin FROM goya.workflow_revisions WHERE workflow_id = $1 AND revision = $2", 2, {UUIDOID, INT4OID}},
 	[GOYA_STMT_START_EPOCH] = {

@@ -137,7 +137,7 @@ sub reclaimed
 	my $made = $c->query(<<'SQL');
 CREATE TEMP TABLE IF NOT EXISTS hand (place tid, version xid);
 TRUNCATE hand;
-INSERT INTO hand SELECT q.ctid, q.xmin FROM generate_series(0, 3) l CROSS JOIN LATERAL (SELECT ctid, xmin FROM goya_private.ready WHERE lane = l ORDER BY lane, rank
+INSERT INTO hand SELECT q.ctid, q.xmin FROM generate_series(0, 4) l CROSS JOIN LATERAL (SELECT ctid, xmin FROM goya_private.ready WHERE lane = l ORDER BY lane, rank
     LIMIT CASE l WHEN 3 THEN current_setting('goya.max_executors')::integer + current_setting('goya.max_slow_nodes')::integer ELSE 20 END) q
 SQL
 	return if $made->{lost} || $made->{error};
