@@ -70,10 +70,14 @@ static void
 leave_alone(int code, Datum arg)
 {
 	GoyaEngineSlot *slot = (GoyaEngineSlot *) DatumGetPointer(arg);
+	uint32		n;
 
-	if (counted_alone)
-		pg_atomic_fetch_sub_u32(&slot->alone, 1);
+	if (!counted_alone)
+		return;
 	counted_alone = false;
+	n = pg_atomic_read_u32(&slot->alone);
+	while (n > 0 && !pg_atomic_compare_exchange_u32(&slot->alone, &n, n - 1))
+		;						/* not below 0, though the slot may have been given anew since */
 }
 
 /*

@@ -140,6 +140,11 @@ $node->reached($OPEN, 0, 120, 'then the flood ends');
 # The rules, in a flood that stands still: a batch of it, as full as may be, waits for a lock.
 $node->sql(q{CREATE FUNCTION app.gate(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS
 $$ BEGIN IF input ? 'shut' THEN PERFORM pg_advisory_xact_lock(77); END IF; RETURN input; END $$});
+$node->sql(q{CREATE FUNCTION app.new(input jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT input'});
+create_workflow($node, 'new', { nodes => [ { key => 'n', kind => 'sql', function => 'app.new' } ] }, role => 'quiet');
+create_workflow($node, 'told', { nodes => [ { key => 'w', kind => 'wait', signal => 'go' } ] }, role => 'quiet');
+my $told = $node->sql("SELECT goya.run('told')", role => 'quiet');
+$node->reached("SELECT status FROM goya.tasks WHERE id = '$told'", 'waiting', 10, 'a task waits for a signal');
 create_workflow($node, 'gate', { nodes => [ { key => 'n', kind => 'sql', function => 'app.gate' } ] });
 $node->sql(q{ALTER SYSTEM SET goya.max_executors = 1; ALTER SYSTEM SET goya.batch_size = 10; SELECT pg_reload_conf() \g /dev/null});
 ended($node, run_task($node, 'gate'), 'succeeded', 10, 'a function is measured') foreach 1 .. 2;
@@ -157,6 +162,9 @@ is($node->sql($EXECUTORS), 2, '... in one executor more than goya.max_executors'
 my $humble = $node->sql("SELECT goya.run('mine', priority => -1)", role => 'quiet');
 my $again = run_task($node, 'gate');
 ended($node, $node->sql("SELECT goya.run('mine')", role => 'quiet'), 'succeeded', 10, '... and so do the next');
+$node->sql("SELECT goya.signal('$told', 'go') \\g /dev/null", role => 'quiet');
+ended($node, $told, 'succeeded', 10, '... a signal');
+ended($node, $node->sql("SELECT goya.run('new')", role => 'quiet'), 'succeeded', 10, '... and a function that runs alone');
 sub lane { my ($of) = @_; return $node->sql("SELECT lane FROM goya_private.ready WHERE task_id = '$of'"); }
 is(lane($humble), 0, 'a task of lower priority takes its place in the queue');
 is(lane($again), 0, '... as does one of the tenant that has the backlog');
