@@ -100,14 +100,15 @@ claim(Executor *ex, GoyaLane lane)
 {
 	GoyaAttempt *a = ex->attempts[lane];
 	GoyaBatchMode mode = lane == GOYA_LANE_WAKE ? GOYA_BATCH_ADVANCE : lane == GOYA_LANE_ALONE ? GOYA_BATCH_ALONE : GOYA_BATCH_EXECUTE;
+	bool		empty = goya_floor_is_empty(lane);
 	GoyaBatch  *b;
 
-	if (lane == GOYA_LANE_EXECUTOR && !goya_late_may_claim())
+	if (!empty && lane == GOYA_LANE_EXECUTOR && !goya_late_may_claim())
 		return NULL;
-	if (lane == GOYA_LANE_ALONE && !enter_alone(ex))
+	if (!empty && lane == GOYA_LANE_ALONE && !enter_alone(ex))
 		return NULL;
-	b = goya_attempt_batch(a, mode, lane == GOYA_LANE_ALONE ? 1 : goya_guc_batch_size);
-	if (goya_batch_claim(b, lane) > 0)
+	b = empty ? NULL : goya_attempt_batch(a, mode, lane == GOYA_LANE_ALONE ? 1 : goya_guc_batch_size);
+	if (b != NULL && goya_batch_claim(b, lane) > 0)
 	{
 		if (lane == GOYA_LANE_EXECUTOR)
 			goya_late_claimed(b->newest_rank, b->n_claimed, b->n_claimed >= b->limit);

@@ -96,6 +96,23 @@ goya_floor_forget(GoyaEngineSlot *slot)
 }
 
 /*
+ * Is there nothing in the lane, so that a claim would be for nothing?
+ */
+bool
+goya_floor_is_empty(int lane)
+{
+	GoyaEngineSlot *slot = goya_shmem_engine(MyDatabaseId, false);
+	int64		rank;
+
+	if (slot == NULL)
+		return false;
+	SpinLockAcquire(&slot->mutex);
+	rank = slot->floors[lane].rank;
+	SpinLockRelease(&slot->mutex);
+	return rank == PG_INT64_MAX;
+}
+
+/*
  * Before the snapshot of a claim is taken: the rank to begin at, and a ticket for goya_floor_raise; 0 while another claim has one.
  */
 int64

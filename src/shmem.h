@@ -179,6 +179,7 @@ extern void goya_floor_lower_at_commit(int lane, int64 rank);
 extern void goya_floor_forget_at_commit(void);
 extern void goya_floor_transaction_ended(bool committed);
 extern void goya_floor_forget(GoyaEngineSlot *slot);
+extern bool goya_floor_is_empty(int lane);
 extern int64 goya_floor_begin(int lane, uint32 *ticket);
 extern void goya_floor_raise(int lane, uint32 ticket, int64 rank);
 
