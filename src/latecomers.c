@@ -9,8 +9,9 @@
  * those have a place at lane 0, the one without a place is idle when somebody comes late.
  *
  * Nobody is late while lane 0 has no backlog, nor is a tenant with one, nor work of a lower priority than what is claimed.  So with a single
- * tenant, or work that the executors keep up with, this costs two reads of memory a row.  All of it is hints: a stale one costs a place in
- * the queue or a process, never a row, for any executor takes rows of this lane.
+ * tenant, or work that the executors keep up with, this costs two reads of memory a row.  After a restart the tenants' clocks begin anew,
+ * and who has a backlog is not known: nobody is late until lane 0 was empty once.  All of it is hints: a stale one costs a place in the
+ * queue or a process, never a row, for any executor takes rows of this lane.
  *
  * Must hold: for rows of lane 0 nobody is woken when all places are taken.  So an executor takes its place with rows in hand only (else
  * two that both look for the last time would each seem to be at work), gives it up after a claim that found nothing, and looks at all lanes
@@ -83,27 +84,28 @@ highest_claimed(void)
 	return highest;
 }
 
-static void
-tell_late(uint64 late)
-{
-	GoyaEngineSlot *slot = my_database();
-
-	if (slot != NULL)
-		pg_atomic_write_u64(&slot->late, late);
-}
-
 void
 goya_late_claimed(int64 rank, int rows, bool full)
 {
+	GoyaEngineSlot *slot = my_database();
+
 	pg_atomic_write_u64(&goya_my_executor->claimed, (uint64) rank);
-	tell_late(full ? highest_claimed() + (uint64) Min(rows, HEADROOM) * GOYA_RANK_UNIT : 0);
+	if (slot == NULL)
+		return;
+	full = full && pg_atomic_read_u32(&slot->clocks_known) != 0;
+	pg_atomic_write_u64(&slot->late, full ? highest_claimed() + (uint64) Min(rows, HEADROOM) * GOYA_RANK_UNIT : 0);
 }
 
 void
 goya_late_none(void)
 {
+	GoyaEngineSlot *slot = my_database();
+
 	goya_late_leave();
-	tell_late(0);
+	if (slot == NULL)
+		return;
+	pg_atomic_write_u64(&slot->late, 0);
+	pg_atomic_write_u32(&slot->clocks_known, 1);
 }
 
 void

@@ -104,6 +104,7 @@ startup_shared_memory(void)
 			pg_atomic_init_u32(&slot->transfers, 0);
 			pg_atomic_init_u32(&slot->alone, 0);
 			pg_atomic_init_u64(&slot->late, 0);
+			pg_atomic_init_u32(&slot->clocks_known, 0);
 			pg_atomic_init_u32(&slot->suspects, 0);
 			pg_atomic_init_u32(&slot->arrivals, 0);
 		}
@@ -159,6 +160,7 @@ goya_shmem_engine(Oid dboid, bool create)
 		pg_atomic_write_u64(&result->queue_head, 0);
 		pg_atomic_write_u32(&result->alone, 0);
 		pg_atomic_write_u64(&result->late, 0);
+		pg_atomic_write_u32(&result->clocks_known, 0);
 		pg_atomic_write_u32(&result->suspects, 0);
 	}
 	LWLockRelease(goya_shared->lock);

@@ -75,6 +75,7 @@ typedef struct GoyaEngineSlot
 	pg_atomic_uint32 transfers; /* in flight */
 	pg_atomic_uint32 alone;		/* executors that run a slow function now */
 	pg_atomic_uint64 late;		/* while lane 0 has a backlog: up to this rank one comes late; else 0 */
+	pg_atomic_uint32 clocks_known;	/* lane 0 was empty once since the start: no backlog is from before */
 	pg_atomic_uint32 arrivals;	/* executors that have attached, ever */
 	pg_atomic_uint32 suspects;	/* rows of goya_private.crashes, as last seen */
 	slock_t		mutex;			/* protects detail and floors */
