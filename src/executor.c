@@ -145,13 +145,13 @@ pause_after_error(long ms)
 }
 
 /*
- * One transaction: a batch of the first lane that has any work.  Every turn begins with another lane, so that none waits for ever; before
- * that, every second turn looks for latecomers.  False: no lane has work.
+ * One transaction: a batch of the first lane that has any work.  Every turn begins with another lane, so that none waits for ever; every
+ * second turn looks for latecomers before, the others after that.  False: no lane has work.
  */
 static bool
 turn(Executor *ex)
 {
-	static const GoyaLane lanes[] = {GOYA_LANE_LATE, GOYA_LANE_WAKE, GOYA_LANE_EXECUTOR, GOYA_LANE_ALONE};
+	static const GoyaLane lanes[] = {GOYA_LANE_WAKE, GOYA_LANE_EXECUTOR, GOYA_LANE_ALONE};
 	GoyaBatch  *volatile b = NULL;
 	volatile GoyaLane lane = GOYA_LANE_LATE;
 	bool		latecomers_first = !ex->failed && ex->turns % 2 == 0;
@@ -172,9 +172,10 @@ turn(Executor *ex)
 		for (int i = 0; i < lengthof(lanes) && b == NULL && !gone; i++)
 		{
 			lane = lanes[(ex->turns + i) % lengthof(lanes)];
-			if (lane != GOYA_LANE_LATE || !latecomers_first)
-				b = claim(ex, lane);
+			b = claim(ex, lane);
 		}
+		if (b == NULL && !gone && !latecomers_first)
+			b = claim(ex, lane = GOYA_LANE_LATE);
 		if (b != NULL)
 			run_batch(ex, b, lane);
 		goya_worker_commit();

@@ -6,7 +6,7 @@
  * would wait for one of them to end, and then for the end of the batch it is claimed in.  So as long as claims find more rows than they
  * can take, a row of lane 0 whose tenant has no backlog - its newest place is before, or just behind, the highest that is claimed - goes to
  * a lane of its own (GOYA_LANE_LATE), which executors look at first.  And one executor more than goya.max_executors may run: no more than
- * those have a place at lane 0, the one without a place is idle when somebody comes late.
+ * those have a place at lane 0, the one without a place is idle when somebody comes late.  It also takes functions that are to run alone.
  *
  * Nobody is late while lane 0 has no backlog, nor is a tenant with one, nor work of a lower priority than what is claimed.  So with a single
  * tenant, or work that the executors keep up with, this costs two reads of memory a row.  After a restart the tenants' clocks begin anew,

@@ -354,7 +354,7 @@ goya_queue_lane(int lane, const pg_uuid_t *tenant, int priority, uint32 *wake)
 {
 	if (lane == GOYA_LANE_EXECUTOR && goya_late_is(tenant, priority))
 		lane = GOYA_LANE_LATE;
-	*wake |= lane == GOYA_LANE_ENGINE ? GOYA_WAKE_TRANSFERS : lane == GOYA_LANE_LATE ? GOYA_WAKE_LATE :
+	*wake |= lane == GOYA_LANE_ENGINE ? GOYA_WAKE_TRANSFERS : lane == GOYA_LANE_LATE || lane == GOYA_LANE_ALONE ? GOYA_WAKE_LATE :
 		lane == GOYA_LANE_EXECUTOR ? GOYA_WAKE_BATCHES : GOYA_WAKE_EXECUTORS;
 	return lane;
 }

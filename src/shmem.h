@@ -33,7 +33,7 @@
 #define GOYA_WAKE_TRIGGERS	0x20	/* triggers or channels changed */
 #define GOYA_WAKE_CRASHES	0x40	/* a process ended in the middle of a node */
 #define GOYA_WAKE_ALL		0xff
-#define GOYA_WAKE_LATE		0x100	/* latecomers and nobody idle; not of ALL: it may start an executor more than there are */
+#define GOYA_WAKE_LATE		0x100	/* latecomers or slow functions, and nobody idle; not of ALL: it may start an executor more than there are */
 #define GOYA_WAKE_BATCHES	0x200	/* rows of lane 0: nothing when all places are taken, else EXECUTORS (latecomers.c) */
 
 typedef enum GoyaEngineState
