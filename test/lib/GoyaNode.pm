@@ -145,8 +145,10 @@ sub try_sql
 	my ($self, $statements, %options) = @_;
 	my ($out, $err);
 
-	my $status = $self->psql($DATABASE, "\\set VERBOSITY verbose\n" . as_role($statements, %options),
-		stdout => \$out, stderr => \$err, on_error_stop => 1);
+	my $status = eval {
+		$self->psql($DATABASE, "\\set VERBOSITY verbose\n" . as_role($statements, %options), stdout => \$out, stderr => \$err, on_error_stop => 1);
+	};
+	return ('', $out, $@) if !defined $status;	# psql was gone before it was asked
 	return ($status == 0, $out, $err);
 }
 
@@ -181,8 +183,9 @@ sub wait_until
 	$timeout //= 60;
 	while (1)
 	{
-		# A server that is being restarted refuses for a moment: that is a reason to ask again.
-		my ($status, $out, $err) = $self->psql($DATABASE, as_role($query, %options));
+		# A server that is being restarted refuses for a moment, and psql may be gone before it was asked: reasons to ask again.
+		my ($status, $out, $err) = eval { $self->psql($DATABASE, as_role($query, %options)) };
+		($status, $err) = (2, $@) if !defined $status;
 		return time - $start if defined $out && $status == 0 && $out eq $expected;
 		$seen = $status == 0 ? $out : $err;
 		last if time - $start > $timeout;
