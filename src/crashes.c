@@ -201,15 +201,15 @@ goya_crashes_fail(GoyaBatch *b, const GoyaWork *w)
 {
 	Crashes    *c = find(b, w);
 	GoyaOutcome o = {.ok = false,.retry_after_ms = -1,.error_class = GOYA_ERR_CRASH};
+	const char *message = psprintf("the node ended its process %d times and is not run again", c->crashes);
+	const char *hint = "The server log says more. Mend what it calls, then use goya.retry.";
 
 	if (c->signal == GOYA_ENDED_BY_FORCE)
-		o.error = goya_error_make(unpack_sql_state(ERRCODE_CRASH_SHUTDOWN), GOYA_ERR_CRASH,
-								  "the node did not end when it was told to, and is not run again", cause_of(c->signal),
-								  "A function that catches query_canceled must end soon. Mend it, then use goya.retry.");
-	else
-		o.error = goya_error_make(unpack_sql_state(ERRCODE_CRASH_SHUTDOWN), GOYA_ERR_CRASH,
-								  psprintf("the node ended its process %d times and is not run again", c->crashes), cause_of(c->signal),
-								  "The server log says more. Mend what it calls, then use goya.retry.");
+	{
+		message = "the node did not end when it was told to, and is not run again";
+		hint = "A function that catches query_canceled must end soon. Mend it, then use goya.retry.";
+	}
+	o.error = goya_error_make(unpack_sql_state(ERRCODE_CRASH_SHUTDOWN), GOYA_ERR_CRASH, message, cause_of(c->signal), hint);
 	c->ended = true;
 	goya_advance_finish(b, w, &o, NULL, b->now, false);
 }

@@ -94,27 +94,35 @@ enter_alone(Executor *ex)
 	return false;
 }
 
+/* Two lanes have so many executors and no more. */
+static bool
+may_enter(Executor *ex, GoyaLane lane)
+{
+	return lane == GOYA_LANE_EXECUTOR ? goya_late_may_claim() : lane == GOYA_LANE_ALONE ? enter_alone(ex) : true;
+}
+
 /* Claim a batch of a lane; NULL: there is nothing.  In a transaction. */
 static GoyaBatch *
 claim(Executor *ex, GoyaLane lane)
 {
 	GoyaAttempt *a = ex->attempts[lane];
 	GoyaBatchMode mode = lane == GOYA_LANE_WAKE ? GOYA_BATCH_ADVANCE : lane == GOYA_LANE_ALONE ? GOYA_BATCH_ALONE : GOYA_BATCH_EXECUTE;
-	bool		empty = goya_floor_is_empty(lane);
-	GoyaBatch  *b;
 
-	if (!empty && lane == GOYA_LANE_EXECUTOR && !goya_late_may_claim())
-		return NULL;
-	if (!empty && lane == GOYA_LANE_ALONE && !enter_alone(ex))
-		return NULL;
-	b = empty ? NULL : goya_attempt_batch(a, mode, lane == GOYA_LANE_ALONE ? 1 : goya_guc_batch_size);
-	if (b != NULL && goya_batch_claim(b, lane) > 0)
+	if (!goya_floor_is_empty(lane))
 	{
-		if (lane == GOYA_LANE_EXECUTOR)
-			goya_late_claimed(b->newest_rank, b->n_claimed, b->n_claimed >= b->limit);
-		else if (lane == GOYA_LANE_ALONE)
-			goya_late_leave();	/* for long, perhaps */
-		return b;
+		GoyaBatch  *b;
+
+		if (!may_enter(ex, lane))
+			return NULL;
+		b = goya_attempt_batch(a, mode, lane == GOYA_LANE_ALONE ? 1 : goya_guc_batch_size);
+		if (goya_batch_claim(b, lane) > 0)
+		{
+			if (lane == GOYA_LANE_EXECUTOR)
+				goya_late_claimed(b->newest_rank, b->n_claimed, b->n_claimed >= b->limit);
+			else if (lane == GOYA_LANE_ALONE)
+				goya_late_leave();	/* for long, perhaps */
+			return b;
+		}
 	}
 	goya_attempt_succeeded(a, 0);
 	if (lane == GOYA_LANE_EXECUTOR)

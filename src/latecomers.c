@@ -4,19 +4,20 @@
  *
  * The queue is fair (fairness.c), but a batch that runs is not interrupted: while all executors run batches of a flood, whoever comes next
  * would wait for one of them to end, and then for the end of the batch it is claimed in.  So as long as claims find more rows than they
- * can take, a row of lane 0 whose tenant has no backlog - its newest place is before, or just behind, the highest that is claimed - goes to
- * a lane of its own (GOYA_LANE_LATE), which executors look at first.  And one executor more than goya.max_executors may run: no more than
- * those have a place at lane 0, the one without a place is idle when somebody comes late.  It also takes functions that are to run alone.
+ * can take, a row of lane 0 whose tenant has no backlog - its newest place is before, or just behind, the highest that is claimed - goes
+ * to a lane of its own (GOYA_LANE_LATE), which every second turn of an executor looks at first.  And one executor more than
+ * goya.max_executors may run: no more than those have a place at lane 0, the one without a place is idle when somebody comes late.  It
+ * also takes functions that are to run alone.
  *
- * Nobody is late while lane 0 has no backlog, nor is a tenant with one, nor work of a lower priority than what is claimed.  So with a single
- * tenant, or work that the executors keep up with, this costs two reads of memory a row.  After a restart the tenants' clocks begin anew,
- * and who has a backlog is not known: nobody is late until lane 0 was empty once.  All of it is hints: a stale one costs a place in the
- * queue or a process, never a row, for any executor takes rows of this lane.
+ * Nobody is late while lane 0 has no backlog, nor is a tenant with one, nor work of a lower priority than what is claimed.  So with a
+ * single tenant, or work that the executors keep up with, this costs two reads of memory a row.  After a restart the tenants' clocks begin
+ * anew, and who has a backlog is not known: nobody is late until lane 0 was empty once.  All of it is hints: a stale one costs a place in
+ * the queue or a process, never a row, for any executor takes rows of this lane.
  *
  * Must hold: for rows of lane 0 nobody is woken when all places are taken.  So an executor takes its place with rows in hand only (else
- * two that both look for the last time would each seem to be at work), gives it up after a claim that found nothing, and looks at all lanes
- * once more before it sleeps; if it gives it up to run alone, or runs a latecomer without one, it wakes somebody else (executor.c); and when
- * it ends (shmem.c).  Places are not a counter but what the executors' slots say: it cannot go wrong for good.
+ * two that both look for the last time would each seem to be at work), gives it up after a claim that found nothing, and looks at all
+ * lanes once more before it sleeps; if it gives it up to run alone, or runs a latecomer without one, it wakes somebody else (executor.c);
+ * and when it ends (shmem.c).  Places are not a counter but what the executors' slots say: it cannot go wrong for good.
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
