@@ -369,6 +369,7 @@ extern void goya_batch_write_tasks(GoyaBatch *b, List *tasks);
 /* queue.c */
 extern int	goya_batch_claim(GoyaBatch *b, GoyaLane lane);	/* rows claimed and turned into work */
 extern GoyaQueued *goya_batch_queue(GoyaBatch *b, GoyaTask *task, int lane, int verb, int node, int item, int attempt, TimestampTz due);
+extern uint32 goya_lane_wake(int lane);
 extern int	goya_queue_lane(int lane, const pg_uuid_t *tenant, int priority, uint32 *wake);
 extern void goya_queue_append(GoyaTable *t, int64 rank, int lane, int verb, const pg_uuid_t *task, int node, int item, int attempt, int tries);
 extern void goya_queue_write(GoyaBatch *b);

@@ -145,7 +145,7 @@ move_due_timers(void)
 	{
 		int			lane = DatumGetInt16(goya_result_datum(i, 1));
 
-		wake |= lane == GOYA_LANE_ENGINE ? GOYA_WAKE_TRANSFERS : GOYA_WAKE_EXECUTORS;
+		wake |= goya_lane_wake(lane);
 		goya_floor_lower_at_commit(lane, DatumGetInt64(goya_result_datum(i, 2)));
 	}
 	goya_store_run(GOYA_STMT_NEXT_TIMER, NULL, NULL);

@@ -347,6 +347,26 @@ put_queued(GoyaRows *rows, GoyaQueued *q)
 }
 
 /*
+ * Who is to be woken for rows of a lane.
+ */
+uint32
+goya_lane_wake(int lane)
+{
+	switch (lane)
+	{
+		case GOYA_LANE_ENGINE:
+			return GOYA_WAKE_TRANSFERS;
+		case GOYA_LANE_EXECUTOR:
+			return GOYA_WAKE_BATCHES;
+		case GOYA_LANE_LATE:
+		case GOYA_LANE_ALONE:
+			return GOYA_WAKE_LATE;
+		default:
+			return GOYA_WAKE_EXECUTORS;
+	}
+}
+
+/*
  * Which lane a row of the queue is for, and who is to be woken for it.
  */
 int
@@ -354,8 +374,7 @@ goya_queue_lane(int lane, const pg_uuid_t *tenant, int priority, uint32 *wake)
 {
 	if (lane == GOYA_LANE_EXECUTOR && goya_late_is(tenant, priority))
 		lane = GOYA_LANE_LATE;
-	*wake |= lane == GOYA_LANE_ENGINE ? GOYA_WAKE_TRANSFERS : lane == GOYA_LANE_LATE || lane == GOYA_LANE_ALONE ? GOYA_WAKE_LATE :
-		lane == GOYA_LANE_EXECUTOR ? GOYA_WAKE_BATCHES : GOYA_WAKE_EXECUTORS;
+	*wake |= goya_lane_wake(lane);
 	return lane;
 }
 
