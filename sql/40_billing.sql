@@ -106,6 +106,10 @@ BEGIN
 END;
 $$;
 
+-- A node that locks a wallet in a transaction with nodes of other tenants is undone, and runs again alone (src/alone.c).
+CREATE FUNCTION goya_private.before_wallet_lock() RETURNS void
+    LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'goya_before_wallet_lock_sql';
+
 -- Moves money in one wallet and writes the entry. PT402 when the balance does not suffice. entry_id is given so that it can be
 -- recorded before.
 CREATE FUNCTION goya_private.post_entry(entry_id uuid, tenant_id uuid, kind text, balance_change bigint, frozen_change bigint,
@@ -116,6 +120,7 @@ DECLARE
     wallet goya.wallets;
     entry goya.wallet_entries;
 BEGIN
+    PERFORM goya_private.before_wallet_lock();
     UPDATE goya.wallets w
     SET balance = w.balance + balance_change, frozen = w.frozen + frozen_change, last_seq = w.last_seq + 1, updated_at = clock_timestamp()
     WHERE w.tenant_id = post_entry.tenant_id AND (balance_change >= 0 OR w.balance >= -balance_change)

@@ -37,8 +37,8 @@ DECLARE
 BEGIN
     SELECT array_agg(w.balance ORDER BY w.id), array_agg(w.frozen ORDER BY w.id), array_agg(w.last_seq ORDER BY w.id)
     INTO balances, frozens, seqs
-    FROM (SELECT DISTINCT h.wallet_id AS id
-          FROM unnest(hold_ids) u(id) CROSS JOIN LATERAL (SELECT x.wallet_id FROM goya.holds x WHERE x.id = u.id OFFSET 0) h ORDER BY 1) d
+    FROM (SELECT DISTINCT h.tenant_id, h.wallet_id AS id      -- locked in the order of tenants, as everywhere
+          FROM unnest(hold_ids) u(id) CROSS JOIN LATERAL (SELECT x.tenant_id, x.wallet_id FROM goya.holds x WHERE x.id = u.id OFFSET 0) h ORDER BY 1) d
          CROSS JOIN LATERAL (SELECT x.id, x.balance, x.frozen, x.last_seq FROM goya.wallets x WHERE x.id = d.id FOR NO KEY UPDATE OFFSET 0) w;
 
     WITH short AS MATERIALIZED (

@@ -10,10 +10,12 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "alone.h"
 #include "attempt.h"
 #include "black_box.h"
 #include "guc.h"
 #include "held.h"
+#include "overtime.h"
 #include "shmem.h"
 #include "worker.h"
 
@@ -161,6 +163,7 @@ goya_attempt_failed(GoyaAttempt *a, int claimed, const char *doing)
 	ErrorData  *e;
 	bool		innocent;
 	bool		contended;
+	bool		refused;		/* a node that cannot run beside others, which is known of its function now */
 
 	HOLD_INTERRUPTS();
 	MemoryContextSwitchTo(a->cxt);
@@ -170,10 +173,12 @@ goya_attempt_failed(GoyaAttempt *a, int claimed, const char *doing)
 	 * A deadlock or serialization failure is mostly gone at the second try.  When it is not, a node may have raised it itself, and more
 	 * care finds that out: it is then run again alone (node.c).  Only one that fails so again and again when it is written is convicted.
 	 */
+	goya_overtime_end();
+	refused = goya_alone_refused();
 	contended = goya_error_is_contention(e);
 	a->locked = false;
 	a->nobodys = contended || (a->care != GOYA_CARE_OPTIMISTIC && server_is_short(e->sqlerrcode));
-	innocent = (interrupted(e->sqlerrcode) && a->faults < 5) || (contended ? a->faults < 1 : a->nobodys);
+	innocent = ((interrupted(e->sqlerrcode) || refused) && a->faults < 5) || (contended ? a->faults < 1 : a->nobodys);
 	a->faults++;
 	if (goya_held_is_ours(e->sqlerrcode))
 		met_a_lock(a, claimed);

@@ -399,6 +399,7 @@ extern void goya_usage_settle(GoyaBatch *b);	/* holds and wallets, at the end */
 /* flush.c, finish.c: writing */
 extern void goya_flush_round(GoyaBatch *b);
 extern void goya_flush_end(GoyaBatch *b);
+extern void goya_flush_lock_wallets(GoyaBatch *b);
 
 /* Run fn in a subtransaction when the batch has savepoints; false: it threw, and *error is what.  Without savepoints it just throws. */
 extern bool goya_batch_try(GoyaBatch *b, void (*fn) (GoyaBatch *b, void *arg), void *arg, ErrorData **error);

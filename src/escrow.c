@@ -9,7 +9,8 @@
  * through all its dead versions.
  *
  * What must hold: a task's hold is touched only by who has locked the task, or has just made it, so nobody waits for one.  Wallets are
- * locked last of what is waited for, by id.
+ * locked last of what is waited for, in the order of their tenants: here, when events become tasks (dispatch.c), and before all that a batch does
+ * with several (finish.c).
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -20,6 +21,7 @@
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 
+#include "alone.h"
 #include "crash_point.h"
 #include "goya.h"
 #include "held.h"
@@ -42,9 +44,9 @@ compare_ids(const void *a, const void *b)
 }
 
 static int
-compare_wallets(const void *a, const void *b)
+compare_tenants(const void *a, const void *b)
 {
-	int			order = memcmp((*(GoyaEscrow *const *) a)->wallet.data, (*(GoyaEscrow *const *) b)->wallet.data, UUID_LEN);
+	int			order = memcmp((*(GoyaEscrow *const *) a)->tenant.data, (*(GoyaEscrow *const *) b)->tenant.data, UUID_LEN);
 
 	return order != 0 ? order : compare_ids(a, b);
 }
@@ -110,6 +112,7 @@ goya_escrow_extend(GoyaEscrow **escrows, int n)
 
 	if (n == 0)
 		return;
+	goya_alone_wallet();
 	for (int i = 0; i < n; i++)
 	{
 		goya_rows_add(rows);
@@ -151,6 +154,7 @@ lock_wallet(GoyaTable *t, const pg_uuid_t *tenant, Wallet *w)
 	if (!goya_table_seek(t, UUIDPGetDatum(tenant)))
 		return false;
 	tid = t->found->tts_tid;
+	goya_alone_wallet();
 	goya_held_want_wallet(tenant);
 	if (goya_table_lock(t, &tid) != GOYA_LOCK_DONE)
 		return false;
@@ -244,7 +248,7 @@ settle(GoyaEscrow **ended, int n)
 	GoyaTable  *entries = goya_table_open(GOYA_TABLE_ENTRIES);
 	Wallet		w;
 
-	qsort(ended, n, sizeof(GoyaEscrow *), compare_wallets);
+	qsort(ended, n, sizeof(GoyaEscrow *), compare_tenants);
 	for (int i = 0; i < n; i++)
 	{
 		if (i == 0 || !goya_uuid_equal(&ended[i]->wallet, &ended[i - 1]->wallet))
@@ -378,6 +382,7 @@ pay_holds(GoyaTable *wallets, const GoyaEscrow *holds, int n, bool locked)
 	ItemPointerData tid = wallets->found->tts_tid;
 	Wallet		w;
 
+	goya_alone_wallet();
 	goya_held_want_wallet(&holds[0].tenant);
 	if (!locked && goya_table_lock(wallets, &tid) != GOYA_LOCK_DONE)
 		elog(ERROR, "wallet %s is gone", goya_uuid_text(&holds[0].wallet));

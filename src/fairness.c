@@ -104,6 +104,7 @@ goya_function_usec(Oid funcid)
 		if (!pg_atomic_compare_exchange_u64(&f->key, &seen, key))
 			return GOYA_BEING_MEASURED;
 		pg_atomic_write_u32(&f->usec, MEASURING);
+		pg_atomic_write_u32(&f->locks_wallets, 0);
 		f->since = GetCurrentTimestamp();
 		return GOYA_UNMEASURED;
 	}
@@ -135,6 +136,26 @@ goya_function_measured(Oid funcid, uint64 usec)
 	else
 		pg_atomic_write_u64(&f->key, key);
 	pg_atomic_write_u32(&f->usec, value);
+}
+
+/* Did it ever lock a wallet?  Forgotten when another function takes its place. */
+bool
+goya_function_locks_wallets(Oid funcid)
+{
+	uint64		key;
+	GoyaFunctionSpeed *f = function_slot(funcid, &key);
+
+	return pg_atomic_read_u32(&f->locks_wallets) != 0 && pg_atomic_read_u64(&f->key) == key;
+}
+
+void
+goya_function_mark_wallets(Oid funcid)
+{
+	uint64		key;
+	GoyaFunctionSpeed *f = function_slot(funcid, &key);
+
+	if (pg_atomic_read_u64(&f->key) == key)
+		pg_atomic_write_u32(&f->locks_wallets, 1);
 }
 
 PG_FUNCTION_INFO_V1(goya_rank_next_sql);

@@ -292,11 +292,12 @@ add_tenant(GoyaRows *tenants, const GoyaTask *t, bool *several)
 }
 
 /*
- * Money of tasks that succeed is settled in one step, of those that fail or start children one by one.  Where that is of several tenants,
- * their wallets are locked in order before all of it.
+ * Money of tasks that succeed is settled in one step, of those that fail or start children one by one, and a hold that is too small is
+ * enlarged before.  Where that is of several tenants, their wallets are locked in order before all of it.  all: of whatever task there is,
+ * because it is not known yet which will end.
  */
 static void
-lock_wallets(GoyaBatch *b)
+lock_wallets(GoyaBatch *b, bool all)
 {
 	static const Oid column[] = {UUIDOID};
 	GoyaRows   *tenants = goya_rows_create(1, column);
@@ -304,13 +305,19 @@ lock_wallets(GoyaBatch *b)
 	ListCell   *lc;
 
 	for (int i = 0; i < b->n_tasks; i++)
-		if (b->task_list[i]->has_hold && b->task_list[i]->end != GOYA_END_NONE)
+		if (all || (b->task_list[i]->has_hold && b->task_list[i]->end != GOYA_END_NONE))
 			add_tenant(tenants, b->task_list[i], &several);
 	foreach(lc, b->actions)
 		if (((GoyaAction *) lfirst(lc))->kind == GOYA_ACT_CHILD)
 			add_tenant(tenants, ((GoyaAction *) lfirst(lc))->task, &several);
 	if (several)
 		goya_rows_run(GOYA_STMT_LOCK_WALLETS, tenants);
+}
+
+void
+goya_flush_lock_wallets(GoyaBatch *b)
+{
+	lock_wallets(b, true);
 }
 
 static void
@@ -338,7 +345,7 @@ write_tasks(GoyaBatch *b)
 	GOYA_CRASH_POINT(FINISH_TASKS_WRITTEN);
 	b->written_at = GetCurrentTimestamp();
 	if (failed != NIL || starts_children(b))
-		lock_wallets(b);
+		lock_wallets(b, false);
 	succeed_tasks(b);
 	end_failed_tasks(b, failed);
 }

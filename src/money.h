@@ -107,7 +107,9 @@ typedef struct GoyaUse
 	int64		cost;			/* out */
 } GoyaUse;
 
+struct GoyaBatch;
+
 /* Writes usage rows and makes their cost due; a node run that has usage already is 23505. */
-extern void goya_usage_record(GoyaUse *uses, int n);
+extern void goya_usage_record(struct GoyaBatch *b, GoyaUse *uses, int n);	/* b: NULL when it is of none */
 
 #endif

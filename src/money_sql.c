@@ -143,7 +143,7 @@ record(FunctionCallInfo fcinfo, GoyaUse *uses, int n, int64 *costs)
 		if (!charged[i])
 			fresh[n_fresh++] = uses[i];
 	}
-	goya_usage_record(fresh, n_fresh);
+	goya_usage_record(NULL, fresh, n_fresh);
 	goya_escrow_write(escrows, n_escrows);
 	for (int i = n; i-- > 0;)
 		if (!charged[i])

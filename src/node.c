@@ -14,6 +14,7 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
+#include "alone.h"
 #include "batch.h"
 #include "guc.h"
 #include "held.h"
@@ -36,6 +37,7 @@ goya_node_abort(void)
 {
 	goya_identity_unpin();
 	goya_overtime_end();
+	goya_alone_end();
 	goya_executor_show_none();
 }
 
@@ -188,11 +190,16 @@ reset_batch(GoyaBatch *b, GoyaTask *t, Mark m)
 #define CONTENDED_TRIES 20
 
 /*
- * A deadlock, say, is not a result: the node runs again, alone, as long as it may be the others' fault.
+ * A deadlock, say, is not a result: the node runs again, alone, as long as it may be the others' fault.  So does one that cannot run here.
  */
 static bool
 run_again(GoyaBatch *b, const GoyaWork *w, const ErrorData *error)
 {
+	if (goya_alone_refused())
+	{
+		hand_on(b, w, GOYA_LANE_ALONE);
+		return true;
+	}
 	if (!goya_error_is_contention(error) || w->tries >= CONTENDED_TRIES || w->task->plan->nodes[w->node].kind != GOYA_NODE_SQL)
 		return false;
 	goya_batch_queue(b, w->task, GOYA_LANE_ALONE, GOYA_VERB_RUN, w->node, w->item, w->attempt, 0)->tries = w->tries + 1;

@@ -34,6 +34,7 @@
 #include "utils/syscache.h"
 #include "utils/varlena.h"
 
+#include "alone.h"
 #include "batch.h"
 #include "crashes.h"
 #include "crash_point.h"
@@ -275,13 +276,14 @@ invoke(FunctionCall *call, Jsonb *input)
  * Call the function as the task's role.  On error nothing is restored here: the (sub)transaction's abort does.
  */
 static Jsonb *
-call_as_owner(const GoyaWork *w, FunctionCall *call, Jsonb *input)
+call_as_owner(const GoyaBatch *b, const GoyaWork *w, GoyaLane lane, FunctionCall *call, Jsonb *input)
 {
 	GoyaTask   *task = w->task;
 	const GoyaNode *n = &task->plan->nodes[w->node];
 	Jsonb	   *result;
 
 	goya_executor_show(&task->id, n->key, w->item);
+	goya_alone_begin(b, call->key.funcid, lane == GOYA_LANE_EXECUTOR);
 	goya_overtime_begin(n->timeout_ms > 0 ? n->timeout_ms : goya_guc_sql_timeout * INT64CONST(1000));
 	PushActiveSnapshot(GetTransactionSnapshot());
 	GOYA_CRASH_POINT(EFFECT_BEFORE);
@@ -290,6 +292,8 @@ call_as_owner(const GoyaWork *w, FunctionCall *call, Jsonb *input)
 	AfterTriggerFireDeferred();
 	GOYA_CRASH_POINT(EFFECT_DONE);
 	goya_overtime_end();
+	goya_alone_check();
+	goya_alone_end();
 	goya_executor_show_none();
 	CommandCounterIncrement();
 	return result;
@@ -313,7 +317,7 @@ choose_lane(GoyaBatch *b, const GoyaWork *w, Oid funcid, bool *here)
 		*here = false;			/* nobody else's work is to be lost with it */
 		return GOYA_LANE_ALONE;
 	}
-	if (usec >= 0 && usec <= goya_guc_batch_time * 1000 / 4)
+	if (usec >= 0 && usec <= goya_guc_batch_time * 1000 / 4 && !goya_alone_always(b, funcid))
 		return GOYA_LANE_EXECUTOR;
 	*here = false;
 	if (usec == GOYA_BEING_MEASURED && !goya_function_looks_slow(funcid))
@@ -357,7 +361,7 @@ goya_node_run_sql(GoyaBatch *b, const GoyaWork *w)
 	{
 		INSTR_TIME_SET_CURRENT(begin);
 		goya_held_lift();		/* how long its function waits for locks is the user's business */
-		o.output = call_as_owner(w, call, input);
+		o.output = call_as_owner(b, w, lane, call, input);
 		INSTR_TIME_SET_CURRENT(end);
 		INSTR_TIME_SUBTRACT(end, begin);
 		goya_function_measured(call->key.funcid, INSTR_TIME_GET_MICROSEC(end));

@@ -22,6 +22,7 @@
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
+#include "alone.h"
 #include "black_box.h"
 #include "overtime.h"
 #include "shmem.h"
@@ -32,29 +33,32 @@ static TimeoutId clock_id;
 static bool in_node = false;
 static bool started = false;	/* the clock */
 static TimestampTz node_ends = 0;	/* when the node's own time is over; 0: it has none */
+static TimestampTz told_at = 0; /* when it will be told, or was; 0: never.  Earlier than node_ends in a batch (alone.c) */
+static bool force;				/* it is its own time, or its task, that is over */
 
 /* In a signal handler. */
 static void
 clock_rang(void)
 {
-	goya_black_box_by_force(true);
+	goya_black_box_by_force(force);
 	ProcDiePending = true;
 	InterruptPending = true;
 	SetLatch(MyLatch);
 }
 
 static bool
-told_to_end(void)
+is_over(TimestampTz end)
 {
-	return goya_executor_was_interrupted() || (node_ends != 0 && GetCurrentTimestamp() >= node_ends);
+	return end != 0 && GetCurrentTimestamp() >= end;
 }
 
 static void
 subtransaction_ended(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
 {
-	if (event != SUBXACT_EVENT_ABORT_SUB || !in_node || started || !told_to_end())
+	if (event != SUBXACT_EVENT_ABORT_SUB || !in_node || started || !(goya_executor_was_interrupted() || is_over(told_at)))
 		return;
 	started = true;
+	force = goya_executor_was_interrupted() || is_over(node_ends);
 	enable_timeout_after(clock_id, GRACE_MS);
 }
 
@@ -68,10 +72,13 @@ goya_overtime_watch(void)
 void
 goya_overtime_begin(int64 timeout_ms)
 {
+	int64		limit = goya_alone_limit();
+
 	in_node = true;
 	node_ends = timeout_ms > 0 ? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms) : 0;
-	if (timeout_ms > 0)
-		enable_timeout_at(STATEMENT_TIMEOUT, node_ends);
+	told_at = limit > 0 && (timeout_ms <= 0 || limit < timeout_ms) ? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), limit) : node_ends;
+	if (told_at != 0)
+		enable_timeout_at(STATEMENT_TIMEOUT, told_at);
 }
 
 /*
@@ -81,13 +88,20 @@ void
 goya_overtime_end(void)
 {
 	in_node = false;
-	if (node_ends != 0)
+	if (told_at != 0)
 	{
+		bool		rang = !get_timeout_active(STATEMENT_TIMEOUT);
+
 		disable_timeout(STATEMENT_TIMEOUT, true);
-		if (get_timeout_indicator(STATEMENT_TIMEOUT, true) && !goya_executor_was_interrupted())
-			QueryCancelPending = false;
+		if (get_timeout_indicator(STATEMENT_TIMEOUT, true))
+		{
+			if (!goya_executor_was_interrupted())
+				QueryCancelPending = false;
+		}
+		else if (rang && told_at != node_ends)
+			goya_alone_too_long();	/* it was told, and knows */
 	}
-	node_ends = 0;
+	told_at = node_ends = 0;
 	if (!started)
 		return;
 	started = false;

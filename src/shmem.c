@@ -85,6 +85,7 @@ startup_shared_memory(void)
 		{
 			pg_atomic_init_u64(&goya_shared->functions[i].key, 0);
 			pg_atomic_init_u32(&goya_shared->functions[i].usec, 0);
+			pg_atomic_init_u32(&goya_shared->functions[i].locks_wallets, 0);
 		}
 		for (int i = 0; i < GOYA_MAX_EXECUTOR_SLOTS; i++)
 		{

@@ -110,6 +110,7 @@ typedef struct GoyaFunctionSpeed
 {
 	pg_atomic_uint64 key;		/* database and function oid; 0: free */
 	pg_atomic_uint32 usec;		/* moving average of one call */
+	pg_atomic_uint32 locks_wallets; /* it was seen to */
 	TimestampTz since;			/* measuring began; a hint, not protected */
 } GoyaFunctionSpeed;
 
@@ -189,6 +190,8 @@ extern void goya_floor_raise(int lane, uint32 ticket, int64 rank);
 #define GOYA_BEING_MEASURED (-2)
 extern int	goya_function_usec(Oid funcid);
 extern bool goya_function_looks_slow(Oid funcid);
+extern bool goya_function_locks_wallets(Oid funcid);
+extern void goya_function_mark_wallets(Oid funcid);
 extern void goya_function_measured(Oid funcid, uint64 usec);
 
 #endif

@@ -197,7 +197,7 @@ const GoyaStatementText goya_statements[GOYA_N_STATEMENTS] = {
 		"SELECT goya_private.agent_item($1, $2, $3, $4)", 4, {UUIDOID, TEXTOID, TEXTOID, INT4OID}},
 	[GOYA_STMT_END_TASK] = {
 		"SELECT goya_private.end_task($1, $2::goya.task_status, $3)", 3, {UUIDOID, TEXTOID, JSONBOID}},
-	[GOYA_STMT_LOCK_WALLETS] = {"SELECT FROM goya.wallets WHERE tenant_id = ANY ($1) ORDER BY id FOR NO KEY UPDATE", 1, {UUIDARRAYOID}},
+	[GOYA_STMT_LOCK_WALLETS] = {"SELECT FROM goya.wallets WHERE tenant_id = ANY ($1) ORDER BY tenant_id FOR NO KEY UPDATE", 1, {UUIDARRAYOID}},
 	[GOYA_STMT_COMPLETION] = {
 		"SELECT w.id, w.name, EXISTS (SELECT FROM goya.triggers g WHERE g.tenant_id = w.tenant_id AND g.event = 'task_completed'"
 		" AND g.enabled AND g.kind = 'event')"

@@ -170,7 +170,7 @@ put_given_units(Writer *w, GoyaUse *u)
 
 /* Holds that are too small for what is due, each once; or settled, which goya_escrow_extend refuses. */
 static void
-extend_escrows(GoyaUse *uses, int n)
+extend_escrows(GoyaBatch *b, GoyaUse *uses, int n)
 {
 	GoyaEscrow **small = palloc(sizeof(GoyaEscrow *) * Max(n, 1));
 	int			n_small = 0;
@@ -186,11 +186,13 @@ extend_escrows(GoyaUse *uses, int n)
 	}
 	for (int i = 0; i < n_small; i++)
 		small[i]->listed = false;
+	if (n_small > 0 && b != NULL)
+		goya_flush_lock_wallets(b);
 	goya_escrow_extend(small, n_small);
 }
 
 void
-goya_usage_record(GoyaUse *uses, int n)
+goya_usage_record(GoyaBatch *b, GoyaUse *uses, int n)
 {
 	Writer		w = {NULL, GetCurrentTimestamp(), NumericGetDatum(int64_to_numeric(1))};
 
@@ -207,7 +209,7 @@ goya_usage_record(GoyaUse *uses, int n)
 		goya_table_close(w.usage);
 		GOYA_CRASH_POINT(CAPTURE_USAGE);
 	}
-	extend_escrows(uses, n);
+	extend_escrows(b, uses, n);
 }
 
 /* ----- of a batch ----- */
@@ -267,7 +269,7 @@ goya_usage_write(GoyaBatch *b)
 		uses[i] = (GoyaUse) {&r->task->id, &r->task->tenant, r->task->trace_id, r->task->created_at, e != NULL && e->row != NULL ? e : NULL,
 		node->key, r->item, r->attempt, node->price_name, r->quantity, r->estimated, node->cost_tag, 0};
 	}
-	goya_usage_record(uses, n);
+	goya_usage_record(b, uses, n);
 	for (int i = 0; i < n; i++)
 	{
 		priced[i]->has_cost = true;

@@ -146,7 +146,7 @@ create_workflow($node, 'told', { nodes => [ { key => 'w', kind => 'wait', signal
 my $told = $node->sql("SELECT goya.run('told')", role => 'quiet');
 $node->reached("SELECT status FROM goya.tasks WHERE id = '$told'", 'waiting', 10, 'a task waits for a signal');
 create_workflow($node, 'gate', { nodes => [ { key => 'n', kind => 'sql', function => 'app.gate' } ] });
-$node->sql(q{ALTER SYSTEM SET goya.max_executors = 1; ALTER SYSTEM SET goya.batch_size = 10; SELECT pg_reload_conf() \g /dev/null});
+$node->sql(q{ALTER SYSTEM SET goya.max_executors = 1; ALTER SYSTEM SET goya.batch_size = 10; ALTER SYSTEM SET goya.batch_time = '10s'; SELECT pg_reload_conf() \g /dev/null});
 ended($node, run_task($node, 'gate'), 'succeeded', 10, 'a function is measured') foreach 1 .. 2;
 my $EXECUTORS = q{SELECT count(*) FROM goya.activity WHERE process = 'executor'};
 $node->sql(q{SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE backend_type = 'goya executor'});
@@ -171,7 +171,7 @@ is(lane($again), 0, '... as does one of the tenant that has the backlog');
 is($node->sql($OPEN), 203, '... both wait, and so does the rest of the flood');
 $door->quit;
 $node->reached($OPEN, 0, 30, 'the batch goes on, and all end');
-$node->sql(q{ALTER SYSTEM RESET goya.max_executors; ALTER SYSTEM RESET goya.batch_size; SELECT pg_reload_conf() \g /dev/null});
+$node->sql(q{ALTER SYSTEM RESET goya.max_executors; ALTER SYSTEM RESET goya.batch_size; ALTER SYSTEM RESET goya.batch_time; SELECT pg_reload_conf() \g /dev/null});
 
 # ---- D9: 5000 calls at once and 256 descriptors ----
 my $postmaster = $node->{_pid};
