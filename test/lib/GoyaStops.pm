@@ -6,7 +6,7 @@
 # worker is back when a process of its kind is there again and, for those that carry tasks, when a task given after the end has gone through both:
 # a SQL node, a timer, a SQL node. Before a termination the worker may be stopped (SIGSTOP) in the middle of whatever it does, and be continued later.
 # The two seconds are for a machine that has time: a worker's start is that of a backend and some statements, so ten times what a plain backend's start
-# takes at that moment is allowed on top (tens of milliseconds, unless others use the machine).
+# takes before or after is allowed on top (tens of milliseconds, unless others use the machine); twenty times for the listener, which waits half of its time.
 # Must hold: no stopped process is left behind, whatever fails.
 package GoyaStops;
 
@@ -163,13 +163,14 @@ sub terminate_workers
 		$crowd->release(2);
 		$batches += 2;
 		my $from = time;
+		my $before = start_time($node);
 		my $round = round_of($node, $c) // next;
 		my ($kind, $seconds, $n, $stop, $since) = @$round;
 		$ended += $n;
 		$stops++ if $stop;
 		$times{$kind} += $n;
 		$slowest{$kind} = max($seconds, $slowest{$kind} // 0);
-		my $allowed = 2 + 10 * start_time($node);
+		my $allowed = 2 + ($kind eq 'listener' ? 20 : 10) * max($before, start_time($node));
 		push @slow, sprintf '%s: %.2f s in round %d, %.2f s allowed', $kind, $seconds, $rounds, $allowed if $seconds > $allowed;
 		push @outages, [ $from, time ] if $kind eq 'engine';
 		last if $seconds >= 99 && @slow > 5;

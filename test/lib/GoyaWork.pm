@@ -23,7 +23,7 @@ use JSON::PP ();
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-our @EXPORT = qw(create_studio create_workflow run_task ended is_sound json http_server http_log script_server put_script worker_pid log_since log_size until_true);
+our @EXPORT = qw(create_studio create_workflow run_task ended is_sound json http_server http_log release script_server put_script worker_pid log_since log_size until_true);
 
 our $CONF = "goya.http_allow_loopback = on\ngoya.max_executors = 2\n";
 
@@ -180,6 +180,15 @@ sub http_log
 
 	BAIL_OUT("the HTTP server does not answer: $answer->{status}") unless $answer->{success};
 	return @{ JSON::PP::decode_json($answer->{content}) };
+}
+
+# release(ADDRESS, MS): from now on calls that ask for a delay of so many ms, 10,000 or more, are answered at once, those under way too.
+sub release
+{
+	my ($address, $ms) = @_;
+
+	HTTP::Tiny->new(timeout => 10)->get("$address/_release?of=$ms")->{success} or BAIL_OUT("$address releases nothing");
+	return;
 }
 
 END

@@ -312,7 +312,7 @@ SELECT pg_temp.start('join all', '{"nodes": [{"key": "c", "kind": "condition", "
               {"from": "r", "to": "none"}, {"from": "c", "to": "none", "case": "false"}, {"from": "none", "to": "after"}, {"from": "l", "to": "jl"}]}', '{"left": true}');
 SELECT pg_temp.start('join all failed', '{"nodes": [{"key": "a", "kind": "noop"}, {"key": "b", "kind": "sql", "function": "regress_nodes.boom"}, {"key": "j", "kind": "noop"},
     {"key": "after", "kind": "noop"}, {"key": "mend", "kind": "noop"}], "edges": [{"from": "a", "to": "j"}, {"from": "b", "to": "j"}, {"from": "j", "to": "after"}, {"from": "b", "to": "mend", "on": "failure"}]}');
-SELECT pg_temp.start('join any', '{"nodes": [{"key": "fast", "kind": "noop"}, {"key": "slow", "kind": "sleep", "duration": 0.2}, {"key": "j", "kind": "sql", "function": "regress_nodes.note",
+SELECT pg_temp.start('join any', '{"nodes": [{"key": "fast", "kind": "noop"}, {"key": "slow", "kind": "sleep", "duration": 2}, {"key": "j", "kind": "sql", "function": "regress_nodes.note",
     "join": "any", "input": {"what": "join any"}}], "edges": [{"from": "fast", "to": "j"}, {"from": "slow", "to": "j"}]}');
 SELECT pg_temp.start('join any failed', '{"nodes": [{"key": "bad", "kind": "sql", "function": "regress_nodes.boom"}, {"key": "slow", "kind": "sleep", "duration": 0.1}, {"key": "j", "kind": "noop", "join": "any"},
     {"key": "mend", "kind": "noop"}], "edges": [{"from": "bad", "to": "j"}, {"from": "slow", "to": "j"}, {"from": "bad", "to": "mend", "on": "failure"}]}');

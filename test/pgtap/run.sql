@@ -172,17 +172,17 @@ SELECT is(pg_temp.try($$SELECT goya.cancel(goya.new_id())$$), 'PT404: task not f
 
 SELECT pg_temp.run('cancel running', $$SELECT goya.run('run slow')$$);
 SELECT is(pg_temp.until($$SELECT string_agg(node, ',') FROM goya.activity WHERE task_id = pg_temp.task_id('cancel running')$$, 's'), 's', 'a running statement shows in goya.activity');
-SELECT clock_timestamp() AS asked \gset
+SELECT pg_temp.start_time() AS before, clock_timestamp() AS asked \gset
 SELECT is(pg_temp.try($$SELECT goya.cancel(pg_temp.task_id('cancel running'))$$), 'true', 'cancel: of a running statement');
 SELECT is(pg_temp.outcome('cancel running'), 'cancelled', 'cancelled');
-SELECT ok((pg_temp.task('cancel running')).finished_at - :'asked'::timestamptz <= interval '1 s', 'within a second');
+SELECT ok((pg_temp.task('cancel running')).finished_at - :'asked'::timestamptz <= interval '1 s' + 10 * greatest(:'before'::interval, pg_temp.start_time()), 'within a second');
 SELECT is((SELECT count(*) FROM regress_run.done WHERE what = 'slow'), 0::bigint, 'and what it had done is undone');
 SELECT pg_temp.start('cancel stubborn', '{"nodes": [{"key": "s", "kind": "sql", "function": "regress_run.stubborn"}]}');
 SELECT is(pg_temp.until($$SELECT string_agg(node, ',') FROM goya.activity WHERE task_id = pg_temp.task_id('cancel stubborn')$$, 's'), 's', 'a statement that catches errors');
-SELECT clock_timestamp() AS asked \gset
+SELECT pg_temp.start_time() AS before, clock_timestamp() AS asked \gset
 SELECT is(pg_temp.try($$SELECT goya.cancel(pg_temp.task_id('cancel stubborn'))$$), 'true', 'cancel');
 SELECT is(pg_temp.outcome('cancel stubborn'), 'cancelled', 'is cancelled too');
-SELECT ok((pg_temp.task('cancel stubborn')).finished_at - :'asked'::timestamptz <= interval '2 s', 'soon');
+SELECT ok((pg_temp.task('cancel stubborn')).finished_at - :'asked'::timestamptz <= interval '2 s' + 10 * greatest(:'before'::interval, pg_temp.start_time()), 'soon');
 SELECT is(pg_temp.outcome('cancel stubborn'), 'cancelled', 'and stays so');
 
 SELECT pg_temp.start('cancel parent', '{"nodes": [{"key": "sub", "kind": "workflow", "workflow": "run wait"}]}');

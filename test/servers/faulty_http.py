@@ -9,15 +9,17 @@ Only the standard library; raw asyncio streams, because most of the answers
 below are not what an HTTP library would let one send.
 
 What must hold: an answer depends on the request alone, except for /flaky and
-/stale, which count; and every request whose head arrived is in the log before
-its answer starts, so a test that has an answer also finds it in the log.
+/stale, which count, and for what /_release ends; and every request whose head
+arrived is in the log before its answer starts, so a test that has an answer
+also finds it in the log.
 
 Paths (query arguments in brackets, with their defaults):
 
   /ok                          200 text/plain "ok"
   /json                        200 application/json
   /echo                        200, JSON of method, path, query, headers, body
-  /delay        [ms=50]        200 after a while; also ?ms= on every path
+  /delay        [ms=50]        200 after a while; also ?ms= on every path; 10,000 and
+                               more end earlier, at /_release
   /hang                        reads the request and never answers
   /hangbody                    head and some body, then nothing
   /refuse                      JSON {"port": a port nobody listens on}
@@ -67,6 +69,8 @@ Paths (query arguments in brackets, with their defaults):
 
   /_log                        JSON list of requests: n, time, method, path,
                                query, idempotency_key, connection, body_bytes
+  /_release     [of=]          from now on ?ms= of so many is no delay, for those
+                               under way either
   /_clear                      empties the log and the counters
   /_stats                      JSON: requests, connections, open, peak (requests in work)
 """
@@ -122,6 +126,7 @@ class Server:
         self.log = []
         self.flaky = {}
         self.tokens = []
+        self.released = {}
         self.connections = 0
         self.open = 0
         self.working = 0
@@ -185,11 +190,23 @@ class Server:
         parts = request.path.strip("/").split("/")
         handler = getattr(self, "do_" + parts[0].lower(), None)
         if "ms" in request.query and parts[0] != "drip":
-            await asyncio.sleep(request.number("ms", 0) / 1000)
+            await self.pause(request.number("ms", 0))
         if handler is None:
             send(writer, b"no such path\n", status=404)
         else:
             await handler(request, reader, writer)
+
+    async def pause(self, ms):
+        if ms < 10000:
+            await asyncio.sleep(ms / 1000)
+            return
+        try:
+            await asyncio.wait_for(self.until_released(ms).wait(), ms / 1000)
+        except asyncio.TimeoutError:
+            pass
+
+    def until_released(self, ms):
+        return self.released.setdefault(int(ms), asyncio.Event())
 
     async def do_ok(self, request, reader, writer):
         send(writer, b"ok\n")
@@ -440,6 +457,10 @@ class Server:
 
     async def do__log(self, request, reader, writer):
         send_json(writer, self.log)
+
+    async def do__release(self, request, reader, writer):
+        self.until_released(request.number("of", 0)).set()
+        send_json(writer, {})
 
     async def do__clear(self, request, reader, writer):
         self.log.clear()

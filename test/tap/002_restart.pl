@@ -32,7 +32,7 @@ my %definitions = (
 	call => {
 		nodes => [
 			effect('before'),
-			{ key => 'get', kind => 'http', method => 'POST', url => "$http/delay?ms=500&task={{ task.id }}", success => '$.output.status == 200', price => 'call' },
+			{ key => 'get', kind => 'http', method => 'POST', url => "$http/delay?ms=2000&task={{ task.id }}", success => '$.output.status == 200', price => 'call' },
 			effect('after'),
 		],
 		edges => [ { from => 'before', to => 'get' }, { from => 'get', to => 'after' } ],
@@ -127,7 +127,7 @@ SQL
 	cmp_ok(scalar @twice, '>', 0, "$mode: some were, " . @twice . ' of 200');
 	is_sound($node, "$mode: goya.check() is empty");
 }
-is($node->sql('SELECT count(*) FROM goya_private.ready'), 0, 'the queue is empty');
+$node->reached('SELECT count(*) FROM goya_private.ready', 0, 10, 'the queue is empty');
 is($node->sql('SELECT count(*) FROM goya_private.timers t JOIN goya.tasks k ON k.id = t.task_id WHERE k.finished_at IS NULL'), 0, 'no timer of an open task is left');
 $node->stop('fast');
 done_testing();

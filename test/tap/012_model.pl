@@ -124,9 +124,13 @@ is($node->sql(q{SELECT count(*) FROM goya.node_runs r JOIN goya.tasks t ON t.id 
 my $http = http_server();
 create_workflow($node, 'late result', {
 	nodes => [ { %{ $work->('a') }, compensate => { kind => 'sql', function => 'app.work', input => { task => '{{ task.id }}', node => 'a.compensate', n => 1, ms => 1500 } } },
-		{ key => 'call', kind => 'http', url => "$http/delay?ms=600" }, { key => 's', kind => 'sleep', duration => 0.2 }, $work->('b', fails => 9, code => 'P0001') ],
+		{ key => 'call', kind => 'http', url => "$http/delay?ms=20000" }, { key => 's', kind => 'wait', signal => 'go' }, $work->('b', fails => 9, code => 'P0001') ],
 	edges => [ { from => 'a', to => 'call' }, { from => 'a', to => 's' }, { from => 's', to => 'b' } ] });
 $id = run_task($node, 'late result');
+ok(defined until_true(sub { scalar http_log($http) }, 30), 'a call is made');
+$node->sql("SELECT goya.signal('$id', 'go')", role => 'studio');
+$node->reached("SELECT count(*) FROM goya.node_runs WHERE task_id = '$id' AND node = 'b' AND status = 'failed'", 1, 30, 'beside it a node fails');
+release($http, 20000);
 ended($node, $id, 'failed', 30, 'a task fails while a call is made');
 is($node->sql("SELECT status FROM goya.node_runs WHERE task_id = '$id' AND node = 'call'"), 'cancelled', 'the late answer of the call changes nothing');
 

@@ -392,6 +392,8 @@ sub fire
 	push @problems, 'not all has ended: ' . join("\n", map { $_ // 'no answer' } attempt(q{SELECT t.workflow, t.status, t.active, t.waiting, d.* FROM app.tasks t, goya.diagnose(t.id) d WHERE t.finished_at IS NULL LIMIT 8}))
 	  if !drive_all(45);
 	push @problems, unheard($round, $started) if grep { $_->[0] eq 'notes.fired' && $_->[1] =~ /error|pause/ } @wanted;
+	# What woke somebody may stand in the queue for a moment after the last task has ended.
+	$node->wait_until('SELECT count(*) FROM goya_private.ready', 0, 10);
 	push @problems, $node->sql("SELECT * FROM app.wrong($keys)");
 
 	my $log = log_since($node, $offset);

@@ -213,7 +213,7 @@ SKIP:
 	$offset = log_size($node);
 	ended($node, run_task($node, 'large'), 'succeeded', 20, 'a task, while there is room');
 	# Started while there is room, due when there is none. That a client is told of a full disk is right.
-	my $begun = $node->sql(q{SELECT count(goya.run('large', '{}', run_at => clock_timestamp() + interval '2 s')) FROM generate_series(1, 300)}, role => 'studio');
+	my $begun = $node->sql(q{SELECT count(goya.run('large', '{}', run_at => clock_timestamp() + interval '5 s')) FROM generate_series(1, 300)}, role => 'studio');
 	inside("dd if=/dev/zero of=$data/base/filler bs=1M; dd if=/dev/zero of=$data/base/filler2 bs=8k");
 	my (undef, undef, $err) = $node->try_sql(q{SELECT count(goya.run('large', '{}')) FROM generate_series(1, 1000)}, role => 'studio');
 	like($err, qr/ERROR:  53100/, 'a client that starts a thousand more is told that the disk is full');

@@ -6,6 +6,7 @@
 # has. (Executors that had each found another's guilty node never ended any.)
 #
 # Decided: no sleeps: nodes wait for locks that this test holds, so that the failing one is first at the task's row and the other one behind it.
+# goya.lock_wait is a minute meanwhile, since the first must still wait for the row when the second comes; the last part has the usual half of a second.
 use strict;
 use warnings;
 
@@ -15,7 +16,7 @@ use GoyaNode;
 use GoyaWork;
 use Test::More;
 
-my $node = GoyaNode->start(name => 'race', conf => $GoyaWork::CONF);
+my $node = GoyaNode->start(name => 'race', conf => $GoyaWork::CONF . "goya.lock_wait = '60s'\n");
 create_studio($node);
 $node->sql(<<'SQL');
 CREATE TABLE app.gate_bad (n integer);
@@ -77,6 +78,7 @@ $_->quit foreach ($bad, $good, $row);
 my ($tasks, $paying) = (300, 40);
 $node->sql(<<'SQL');
 ALTER SYSTEM SET goya.max_executors = 6;
+ALTER SYSTEM SET goya.lock_wait = '500ms';
 SELECT pg_reload_conf();
 SELECT goya.set_price('dear', 1000);
 SQL

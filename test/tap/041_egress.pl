@@ -42,7 +42,7 @@ my $METADATA = '169.254.169.254';
 my $scratch = PostgreSQL::Test::Utils::tempdir();
 my $log = "$scratch/connections";
 my %files = (
-	'/etc/resolv.conf' => "nameserver 127.0.0.1\noptions timeout:2 attempts:1\n",
+	'/etc/resolv.conf' => "nameserver 127.0.0.1\noptions timeout:10 attempts:1\n",
 	'/etc/hosts' => "127.0.0.1 localhost loop.hosts.test\n::1 ip6-localhost\n$METADATA metadata.hosts.test\n");
 
 sub command { system(@_) == 0 or BAIL_OUT("@_ failed: $?"); return; }
@@ -85,14 +85,14 @@ sub reached
 
 # ---- the node ----
 
-my $node = GoyaNode->start(name => 'egress', conf => "goya.http_connect_timeout = 3\n");
+my $node = GoyaNode->start(name => 'egress', conf => "goya.http_connect_timeout = 15\n");
 create_studio($node);
 $node->sql(q{SELECT goya.create_tenant('acme'); SELECT goya.create_tenant('bolt');
 	CREATE ROLE alice LOGIN; CREATE ROLE bob LOGIN; GRANT goya_user TO alice, bob;
 	SELECT goya.add_member('alice', 'acme'); SELECT goya.add_member('bob', 'bolt');});
 
 my $shape = { nodes => [ { key => 'all', kind => 'map', over => '{{ input.urls }}', error_budget => 'all',
-	node => { key => 'h', kind => 'http', url => '{{ item }}', timeout => '5s', retry => { max_attempts => 1 },
+	node => { key => 'h', kind => 'http', url => '{{ item }}', timeout => '20s', retry => { max_attempts => 1 },
 		output => '$.output.body.address' } } ], edges => [] };
 create_workflow($node, 'try', $shape, role => $_) foreach qw(studio alice bob);
 
@@ -243,7 +243,7 @@ is(fate('bob', "http://$PUBLIC/"), "called $PUBLIC", 'without the rules all is a
 
 news();
 create_workflow($node, 'follow', { nodes => [ { key => 'all', kind => 'map', over => '{{ input.urls }}', error_budget => 'all', node => { key => 'h', kind => 'http',
-	url => "http://$PUBLIC/redirect?to={{ item }}", redirects => 5, timeout => '5s', retry => { max_attempts => 1 }, output => '$.output.body.address' } } ], edges => [] });
+	url => "http://$PUBLIC/redirect?to={{ item }}", redirects => 5, timeout => '20s', retry => { max_attempts => 1 }, output => '$.output.body.address' } } ], edges => [] });
 is(join(' ', fates('studio', [ 'follow' ], "http://$METADATA/", 'http://127.0.0.1/', 'http://loop.test/', 'http://0x7f.1/', 'http://[::1]/', '//10.0.0.1/', 'file:///etc/passwd',
 	'gopher://127.0.0.1:70/', "http://nowhere.test/", "http://$PUBLIC/redirect%3Fto%3Dhttp://127.0.0.1/", "http://[$PUBLIC6]/")),
 	join(' ', ($DENIED) x 6, $BAD, $BAD, 'DEPENDENCY', $DENIED, "called $PUBLIC6"), 'each redirect is asked anew');

