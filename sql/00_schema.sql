@@ -30,9 +30,9 @@ BEGIN
     -- Somebody who may create roles could have made these before, to come in through them.
     IF EXISTS (SELECT FROM pg_catalog.pg_roles
                WHERE rolname IN ('goya_owner', 'goya_executor', 'goya_listener')
-                     AND (rolsuper OR rolbypassrls OR rolcreaterole OR rolreplication OR (rolconnlimit <> 0 AND rolname <> 'goya_listener'))) THEN
+                     AND (rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication OR (rolconnlimit <> 0 AND rolname <> 'goya_listener'))) THEN
         RAISE EXCEPTION 'role goya_owner, goya_executor or goya_listener has privileges it must not have'
-            USING ERRCODE = '42501', HINT = 'Drop the role, or take SUPERUSER, BYPASSRLS, CREATEROLE and REPLICATION from it and set CONNECTION LIMIT 0.';
+            USING ERRCODE = '42501', HINT = 'Drop the role, or take SUPERUSER, BYPASSRLS, CREATEROLE, CREATEDB and REPLICATION from it and set CONNECTION LIMIT 0.';
     END IF;
     IF EXISTS (SELECT FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles r ON r.oid IN (m.roleid, m.member)
                WHERE r.rolname IN ('goya_owner', 'goya_executor', 'goya_listener')

@@ -6,27 +6,36 @@ COMMENT ON FUNCTION goya.current_tenant() IS
 'Returns the tenant of the caller.
 Inside a task: the task''s tenant, whatever the SQL sets; in a SECURITY DEFINER function of another role that uses goya: that role''s. Otherwise the tenant of the role''s membership; for a session of a registered
 authenticator the tenant named in request.jwt.claims; for any other role granted goya_user, goya_reader or goya_admin, tenant default.
-Null for a role that belongs to no tenant and for members of a suspended tenant.';
+In a SECURITY DEFINER function those claims count when its owner is a superuser or a registered authenticator itself; for any other owner only its membership does.
+Null for a role that belongs to no tenant and for members of a suspended tenant.
+Errors: 0A000 in a parallel worker.';
 
 CREATE FUNCTION goya.current_caller() RETURNS name
     LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'goya_identity_caller_sql';
 COMMENT ON FUNCTION goya.current_caller() IS
 'Returns the role on whose behalf goya acts: the current role, or, inside goya''s own functions, the role that called them.
-Errors: 42501 inside goya''s own functions when PostgreSQL runs them for an index, statistics, a materialized view or a foreign key.';
+Errors: 42501 inside goya''s own functions when PostgreSQL runs them for an index, statistics, a materialized view or a foreign key; 0A000 in a parallel worker.';
 
 CREATE FUNCTION goya.current_end_user() RETURNS text
     LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'goya_identity_user_sql';
 COMMENT ON FUNCTION goya.current_end_user() IS
-'Returns the front end''s user from verified claims (user, else sub), or null.';
+'Returns the front end''s user from verified claims (user, else sub), or null.
+Null in a SECURITY DEFINER function whose owner is neither a superuser nor a registered authenticator.
+Errors: 0A000 in a parallel worker.';
 
 CREATE FUNCTION goya.is_admin() RETURNS boolean
     LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'goya_identity_admin_sql';
 COMMENT ON FUNCTION goya.is_admin() IS
-'Tells whether the caller is a platform administrator: a superuser or a member of goya_admin. False inside tasks.';
+'Tells whether the caller is a platform administrator: a superuser or a member of goya_admin. False inside tasks.
+Errors: 0A000 in a parallel worker.';
 
 -- Is the caller a member of its tenant with access reader?
 CREATE FUNCTION goya_private.caller_is_reader() RETURNS boolean
     LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'goya_identity_reader_sql';
+
+-- Has the caller no tenant because the claims of the session, a front end's, are not about it? So it is for the owner of a SECURITY DEFINER function.
+CREATE FUNCTION goya_private.claims_withheld() RETURNS boolean
+    LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'goya_identity_withheld_sql';
 
 -- Who is who, workflows by name and which events are wanted are kept in every session's memory (src/watch.c); these triggers tell of changes, also in a
 -- session that loads or replicates rows. Columns that nothing is kept of may change unsaid.

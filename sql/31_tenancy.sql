@@ -21,6 +21,11 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = '42501', MESSAGE = format('the tenant of role "%s" is suspended', caller),
             HINT = 'An administrator can end this with goya.activate_tenant.';
     END IF;
+    IF goya_private.claims_withheld() THEN
+        RAISE EXCEPTION USING ERRCODE = '42501', MESSAGE = format('role "%s" belongs to no tenant', caller),
+            DETAIL = 'It owns a SECURITY DEFINER function that a front end''s session called, and the claims there are not about it.',
+            HINT = 'goya.register_authenticator lets its functions act for the front end''s users, goya.add_member for a tenant of its own.';
+    END IF;
     RAISE EXCEPTION USING ERRCODE = '42501', MESSAGE = format('role "%s" belongs to no tenant', caller),
         HINT = 'Grant goya_user to the role, or ask an administrator for goya.add_member.';
 END;
@@ -47,7 +52,7 @@ BEGIN
     IF NOT goya.is_admin() THEN
         RAISE EXCEPTION USING ERRCODE = '42501', MESSAGE = 'only a platform administrator may do this',
             DETAIL = format('Role "%s" is not a member of goya_admin.', goya.current_caller()),
-            HINT = 'GRANT goya_admin TO the role, and connect as it, not through a front end.';
+            HINT = 'GRANT goya_admin TO the role, and do it outside of tasks.';
     END IF;
 END;
 $$;
@@ -223,7 +228,8 @@ END;
 $$;
 COMMENT ON FUNCTION goya.register_authenticator(name) IS
 'Lets a front end speak for its users: request.jwt.claims (tenant, user, sub) count in sessions of this role. For administrators.
-Register only a role that nothing but a front end which verifies its tokens can connect as. Registering twice changes nothing.
+They count there also in the SECURITY DEFINER functions of roles that are registered: so an API whose functions belong to a role of their own works for the tenant of the request.
+Register only a role that nothing but a front end which verifies its tokens can connect as, or that is NOLOGIN and owns only functions that you trust. Registering twice changes nothing.
 Errors: 42501 not an administrator, PT404 unknown role, 22023 a superuser or BYPASSRLS role.';
 
 CREATE FUNCTION goya.unregister_authenticator(role_name name) RETURNS void

@@ -252,9 +252,9 @@ BEGIN
     FROM goya_private.engine e
     WHERE NOT e.adopted AND e.system_id <> goya_private.system_id();
 
-    RETURN QUERY SELECT 'role ' || w.name, CASE WHEN r.rolname IS NULL OR r.rolsuper OR r.rolbypassrls OR r.rolcreaterole OR w.login AND NOT r.rolcanlogin THEN 'error'
+    RETURN QUERY SELECT 'role ' || w.name, CASE WHEN r.rolname IS NULL OR r.rolsuper OR r.rolbypassrls OR r.rolcreaterole OR r.rolcreatedb OR w.login AND NOT r.rolcanlogin THEN 'error'
             WHEN w.login AND NOT has_database_privilege(w.name, current_database(), 'CONNECT') THEN 'error' ELSE 'ok' END,
-        CASE WHEN r.rolname IS NULL THEN 'It does not exist.' WHEN r.rolsuper OR r.rolbypassrls OR r.rolcreaterole THEN 'It has privileges it must not have.'
+        CASE WHEN r.rolname IS NULL THEN 'It does not exist.' WHEN r.rolsuper OR r.rolbypassrls OR r.rolcreaterole OR r.rolcreatedb THEN 'It has privileges it must not have.'
             WHEN w.login AND NOT r.rolcanlogin THEN 'It may not log in.'
             WHEN w.login AND NOT has_database_privilege(w.name, current_database(), 'CONNECT') THEN format('It may not connect to database "%s".', current_database()) END,
         CASE WHEN r.rolname IS NULL THEN 'Create it as the extension''s script does, or restore the globals of the dump (pg_dumpall -g).'

@@ -5,7 +5,7 @@
 -- * goya_reader, goya_user and goya_admin see their tenant, (SELECT goya.current_tenant()) once per query so that the index on tenant_id
 --   serves it; things with a visibility only as far as that allows. Null, for a role in no tenant, matches nothing.
 --   What is checked of a row that is written has no index to use, and is asked for each row: the answers are kept (src/identity.c).
--- * goya_admin sees all tenants when goya.is_admin() says so; behind a front end or inside a task it does not.
+-- * goya_admin sees all tenants when goya.is_admin() says so; inside a task it does not. Behind a front end it does: let none become such a role.
 -- Visibility: private is its owner's and, behind a front end, only of the end user who made it; role adds members of visible_roles; tenant
 -- and public are the whole tenant's. Only administrators can make a thing public (32_assets.sql, 34_workflows.sql): that is the permission with which it
 -- crosses tenants. The tenant's own admins see private things too. The same rules as goya_private.may_see, written out because a

@@ -9,7 +9,8 @@
  * Decided: the function manager's hook, which is called for each function that is SECURITY DEFINER or has a SET clause, and for no other.
  * What is kept of each is the role it runs as.  Where SET ROLE is possible (no SECURITY_LOCAL_USERID_CHANGE) no such function is around,
  * and the session's role is the caller.
- * Must hold: starts and ends come in pairs, also by an error (FHET_ABORT).  Only in a preloaded library is every frame seen.
+ * Must hold: starts and ends come in pairs, also by an error (FHET_ABORT).  Only in a preloaded library is every frame seen; a parallel
+ * worker sees none of its leader's (identity.c answers nothing there).
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -63,13 +64,13 @@ goya_frames_install(void)
 }
 
 /*
- * The role that the innermost function runs as which does not run as this one; InvalidOid: there is none.
+ * The innermost role that is wanted, of those that the functions around run as; InvalidOid: there is none.  Throws what wanted throws.
  */
 Oid
-goya_frames_caller(Oid owner)
+goya_frames_find(bool (*wanted) (Oid role))
 {
 	for (int i = n_frames - 1; i >= 0; i--)
-		if (OidIsValid(frames[i]) && frames[i] != owner)
+		if (OidIsValid(frames[i]) && wanted(frames[i]))
 			return frames[i];
 	return InvalidOid;
 }

@@ -5,6 +5,6 @@
 #include "postgres.h"
 
 extern void goya_frames_install(void);
-extern Oid	goya_frames_caller(Oid owner);	/* InvalidOid: none but those that run as owner */
+extern Oid	goya_frames_find(bool (*wanted) (Oid role));	/* the innermost; InvalidOid: none */
 
 #endif

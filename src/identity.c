@@ -7,17 +7,25 @@
  * SECURITY DEFINER function of somebody who belongs to a tenant acts for its owner there too, with its owner's tenant.
  * The caller's tenant comes, in this order, from the executor's pin (a task's tenant, set in C and by nothing else), from
  * request.jwt.claims if the *session user* is a registered authenticator, from the role's membership, and for any other role with
- * goya_user, goya_reader or goya_admin it is the default tenant.  No setting a client can make overrides any of these: claims of a
- * session that is not a registered authenticator are never looked at.
+ * goya_user, goya_reader or goya_admin it is the default tenant.  Claims of a session that is not a registered authenticator are never
+ * looked at.
  *
- * Answers are kept per role and claims, with the version of what they were made from (watch.c): column defaults and policies ask three times
- * for every row.  What must hold: an answer is used only while its version is the newest, which goya_watch_version says anew for each
- * question; so a suspension, a removed membership, an unregistered authenticator or a revoked role counts from its COMMIT on.
+ * Decided: claims say for whom a front end's role acts.  They are not believed for the owner of a SECURITY DEFINER function, whom somebody
+ * made the session call, unless that owner serves whoever calls: a superuser, or an authenticator itself.  Nor for anybody whom such an
+ * owner's function called in turn.  Where the claims name a tenant and are not believed, only a membership gives one: falling back to
+ * default would put one tenant's rows into another.
+ * A parallel worker has neither the pin nor the frames of its leader: it is told nothing (0A000) rather than something wrong.
+ *
+ * Answers are kept per role, claims and whether they are believed, with the version of what they were made from (watch.c): column defaults
+ * and policies ask three times for every row.  What must hold: an answer is used only while its version is the newest, which
+ * goya_watch_version says anew for each question; so a suspension, a removed membership, an unregistered authenticator or a revoked role
+ * counts from its COMMIT on.
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/parallel.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "funcapi.h"
@@ -37,6 +45,7 @@
 
 #define OWNER_PATH "pg_catalog, pg_temp"
 #define KEPT_IDENTITIES 16
+#define KEPT_STANDINGS 8
 
 /* What is known of a caller. */
 typedef struct Identity
@@ -45,6 +54,8 @@ typedef struct Identity
 	MemoryContext cxt;			/* holds claims and user */
 	Oid			role;
 	char	   *claims;			/* of a verified front end; NULL: none */
+	bool		believed;		/* and they are about this role */
+	bool		withheld;		/* they are not, and it has no tenant of its own */
 	bool		belongs;		/* to a tenant, which may be suspended */
 	bool		has_tenant;		/* found, and active */
 	pg_uuid_t	tenant;
@@ -54,6 +65,15 @@ typedef struct Identity
 
 static Identity kept[KEPT_IDENTITIES];
 static int	next_place = 0;
+
+/* Whom a role may speak for. */
+typedef struct Standing
+{
+	uint64		version;		/* 0: this place is free */
+	Oid			role;
+	bool		registered;		/* as a front end: claims in its sessions count */
+	bool		serves;			/* its functions act for whoever calls them */
+} Standing;
 
 static bool acts_for_itself(Oid role);
 
@@ -105,10 +125,21 @@ goya_identity_pin(const pg_uuid_t *tenant, Oid role, const GoyaPin *run)
 	pinned_run = *run;
 }
 
+static void
+refuse_parallel_worker(void)
+{
+	if (IsParallelWorker())
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("goya cannot be called in a parallel worker"),
+				 errdetail("It cannot tell there who is calling. A function that is marked PARALLEL SAFE called it."),
+				 errhint("Mark that function PARALLEL UNSAFE, which goya's functions are.")));
+}
+
 /* The node run whose SQL is running now, or NULL. */
 const GoyaPin *
 goya_identity_run(void)
 {
+	refuse_parallel_worker();
 	return pinned ? &pinned_run : NULL;
 }
 
@@ -133,16 +164,22 @@ known_owner(void)
 	return owner;
 }
 
+static bool
+is_not_owner(Oid role)
+{
+	return role != known_owner();
+}
+
 /*
  * Who called goya's own function that we are in.  While a table is maintained (its indexes, statistics, a materialized view) and inside
  * checks of foreign keys PostgreSQL runs functions as the table's owner in whatever session it is: nobody there is a caller of goya.
  */
 static Oid
-caller_of_owner(Oid owner)
+caller_of_owner(void)
 {
 	Oid			userid;
 	int			sec_context;
-	Oid			caller = goya_frames_caller(owner);
+	Oid			caller = goya_frames_find(is_not_owner);
 
 	GetUserIdAndSecContext(&userid, &sec_context);
 	if (sec_context & (SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS))
@@ -155,18 +192,28 @@ caller_of_owner(Oid owner)
 	return pinned ? pinned_role : GetOuterUserId();
 }
 
+/* Inside a node: does this role act in its own name there? */
+static bool
+acts_in_node(Oid role)
+{
+	return role == pinned_role || (is_not_owner(role) && acts_for_itself(role));
+}
+
 Oid
 goya_identity_caller(void)
 {
 	Oid			role = GetUserId();
-	Oid			owner;
 
+	refuse_parallel_worker();
 	if (pinned && role == pinned_role)
 		return role;
-	owner = known_owner();
-	if (role == owner)
-		role = caller_of_owner(owner);
-	return !pinned || role == pinned_role || acts_for_itself(role) ? role : pinned_role;
+	if (!is_not_owner(role))
+		role = caller_of_owner();
+	if (!pinned || acts_in_node(role))
+		return role;
+	/* Somebody's function that serves its caller: which may be another one's function, and not the node. */
+	role = goya_frames_find(acts_in_node);
+	return OidIsValid(role) ? role : pinned_role;
 }
 
 static Datum
@@ -186,38 +233,51 @@ read_rows(GoyaWatched table, const char *index, const char *column, Oid equals, 
 	return goya_watch_read(table, index, 1, &key, ncolumns, columns);
 }
 
-/* Is the session user one whose claims are believed? */
-static bool
-session_is_trusted(uint64 version)
+/* Valid until the next call. */
+static const Standing *
+standing_of(Oid role, uint64 version)
 {
-	static uint64 seen_version = 0;
-	static Oid	seen_user = InvalidOid;
-	static bool trusted = false;
+	static Standing standings[KEPT_STANDINGS];
+	static int	next = 0;
 	static const char *const columns[] = {"role_name"};
-	Oid			user = GetSessionUserId();
+	Standing	found = {.version = version,.role = role};
+	Standing   *standing;
 
-	if (version != seen_version || user != seen_user)
-	{
-		bool		known = read_rows(GOYA_WATCHED_AUTHENTICATORS, "authenticators_pkey", "role_name", F_NAMEEQ, name_datum(user),
-									  1, columns) != NIL;
-
-		trusted = known;
-		seen_user = user;
-		seen_version = version;
-	}
-	return trusted;
+	for (int i = 0; i < KEPT_STANDINGS; i++)
+		if (standings[i].version == version && standings[i].role == role)
+			return &standings[i];
+	found.registered = read_rows(GOYA_WATCHED_AUTHENTICATORS, "authenticators_pkey", "role_name", F_NAMEEQ, name_datum(role), 1, columns) != NIL;
+	found.serves = found.registered || superuser_arg(role);
+	standing = &standings[next];
+	next = (next + 1) % KEPT_STANDINGS;
+	*standing = found;
+	return standing;
 }
 
-/* The claims of a verified front end as text, or NULL when the session is none or sent none. */
+/* The claims of a verified front end as text, or NULL when the session is none or sent none.  A task has none. */
 static const char *
 trusted_claims(uint64 version)
 {
 	const char *text;
 
-	if (!session_is_trusted(version))
+	if (pinned || !standing_of(GetSessionUserId(), version)->registered)
 		return NULL;
 	text = GetConfigOption("request.jwt.claims", true, false);
 	return text == NULL || text[0] == '\0' ? NULL : text;
+}
+
+/* The owner of a SECURITY DEFINER function that acts for its owner: claims are about the session's role, not about this one. */
+static bool
+acts_beside_session(Oid role)
+{
+	return role != GetOuterUserId() && is_not_owner(role) && !standing_of(role, goya_watch_version(GOYA_WATCH_IDENTITY))->serves;
+}
+
+/* Are the session's claims about this role?  Not if it, or anybody between the session and it, acts for itself. */
+static bool
+claims_are_about(Oid role)
+{
+	return !acts_beside_session(role) && !OidIsValid(goya_frames_find(acts_beside_session));
 }
 
 /* False: there is no such tenant, or it is suspended. */
@@ -265,19 +325,21 @@ look_up(Identity *who)
 	char	   *name = claims ? goya_json_get_text(claims, "tenant") : NULL;
 	GoyaWatchRow *member = members == NIL ? NULL : linitial(members);
 
-	who->user = claims ? goya_json_get_text(claims, "user") : NULL;
-	if (who->user == NULL && claims != NULL)
+	if (who->believed && claims != NULL)
+		who->user = goya_json_get_text(claims, "user");
+	if (who->believed && claims != NULL && who->user == NULL)
 		who->user = goya_json_get_text(claims, "sub");
 	who->reader = member != NULL && strcmp(TextDatumGetCString(member->values[1]), "reader") == 0;
 	who->belongs = true;
-	if (name != NULL)
+	if (name != NULL && who->believed)
 		who->has_tenant = find_tenant_named(name, &who->tenant);
 	else if (member != NULL)
 		who->has_tenant = find_tenant("tenants_pkey", "id", F_UUID_EQ, member->values[0], &who->tenant);
 	else
 	{
+		who->withheld = name != NULL;
 		who->belongs = role_may_use_goya(who->role);
-		who->has_tenant = who->belongs && find_tenant_named("default", &who->tenant);
+		who->has_tenant = who->belongs && !who->withheld && find_tenant_named("default", &who->tenant);
 	}
 }
 
@@ -293,11 +355,12 @@ identity_of(Oid role)
 {
 	uint64		version = goya_watch_version(GOYA_WATCH_IDENTITY);
 	const char *claims = trusted_claims(version);
+	bool		believed = claims != NULL && claims_are_about(role);
 	Identity	who = {0};
 	MemoryContext old;
 
 	for (int i = 0; i < KEPT_IDENTITIES; i++)
-		if (kept[i].version == version && kept[i].role == role && same_claims(kept[i].claims, claims))
+		if (kept[i].version == version && kept[i].role == role && kept[i].believed == believed && same_claims(kept[i].claims, claims))
 			return &kept[i];
 
 	/* The oldest makes room.  An error while looking up leaves that place free. */
@@ -310,6 +373,7 @@ identity_of(Oid role)
 	who.role = role;
 	old = MemoryContextSwitchTo(who.cxt);
 	who.claims = claims ? pstrdup(claims) : NULL;
+	who.believed = believed;
 	look_up(&who);
 	MemoryContextSwitchTo(old);
 	who.version = version;
@@ -352,15 +416,28 @@ goya_identity_tenant(pg_uuid_t *tenant)
 	return who->has_tenant;
 }
 
+/* Has the caller no tenant because the claims of the session are not about it? */
+static bool
+claims_withheld(void)
+{
+	return caller_identity()->withheld;
+}
+
 void
 goya_identity_require_tenant(pg_uuid_t *tenant)
 {
-	if (!goya_identity_tenant(tenant))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("role \"%s\" belongs to no tenant", GetUserNameFromId(goya_identity_caller(), false)),
-				 errdetail("The role has no membership, or its tenant is suspended."),
-				 errhint("Grant goya_user to the role, or ask an administrator for goya.add_member.")));
+	bool		withheld;
+
+	if (goya_identity_tenant(tenant))
+		return;
+	withheld = claims_withheld();
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("role \"%s\" belongs to no tenant", GetUserNameFromId(goya_identity_caller(), false)),
+			 withheld ? errdetail("It owns a SECURITY DEFINER function that a front end's session called, and the claims there are not about it.") :
+			 errdetail("The role has no membership, or its tenant is suspended."),
+			 withheld ? errhint("goya.register_authenticator lets its functions act for the front end's users, goya.add_member for a tenant of its own.") :
+			 errhint("Grant goya_user to the role, or ask an administrator for goya.add_member.")));
 }
 
 /* Is the caller a member of its tenant that may change nothing?  Inside a task it is asked of the role the task runs as. */
@@ -393,6 +470,13 @@ goya_identity_is_admin(void)
 }
 
 /* ----- SQL ----- */
+
+PG_FUNCTION_INFO_V1(goya_identity_withheld_sql);
+Datum
+goya_identity_withheld_sql(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(claims_withheld());
+}
 
 PG_FUNCTION_INFO_V1(goya_identity_tenant_sql);
 Datum
@@ -446,6 +530,7 @@ goya_identity_run_sql(PG_FUNCTION_ARGS)
 	Datum		values[4] = {0};
 	bool		nulls[4] = {!pinned, !pinned, !pinned, !pinned};
 
+	refuse_parallel_worker();
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	if (pinned)
@@ -462,5 +547,6 @@ PG_FUNCTION_INFO_V1(goya_identity_in_task_sql);
 Datum
 goya_identity_in_task_sql(PG_FUNCTION_ARGS)
 {
+	refuse_parallel_worker();
 	PG_RETURN_BOOL(pinned);
 }

@@ -255,7 +255,8 @@ SELECT is_empty($$SELECT name FROM functions f JOIN pg_proc p ON p.oid = f.oid W
 SELECT ok(pg_temp.try('sec_suspended', call) ~ '^(42501|22023|PT404|null|22004)', format('a suspended tenant''s member gets nothing from %s: %s', name, pg_temp.try('sec_suspended', call)))
 FROM functions WHERE has_function_privilege('goya_user', oid, 'EXECUTE')
      AND name NOT IN ('current_caller', 'is_admin', 'new_id', 'check_schema', 'validate_workflow') ORDER BY name;
--- Not by claims: an administrator's role behind a front end is none.
+-- An administrator's role is one behind a front end too, whatever the claims say: front ends should not be members of such a role.
+SELECT is(pg_temp.try_web('sec_front', 'sec_admin', '{"tenant": "sec-a"}', 'SELECT goya.is_admin()'), 'true', 'a goya_admin behind a front end is an administrator');
 SELECT is(pg_temp.try_web('sec_front', 'sec_admin', '{"tenant": "sec-a"}', 'SELECT count(*) > 0 FROM goya.tasks WHERE tenant_id = ' || quote_literal((SELECT id FROM goya.tenants WHERE name = 'sec-b'))),
     pg_temp.try_web('sec_front', 'sec_admin', '{"tenant": "sec-a"}', 'SELECT goya.is_admin()'), 'the administrators'' policy and is_admin() agree behind a front end');
 SELECT is(pg_temp.try('sec_ada', $$SELECT set_config('request.jwt.claims', '{"tenant": "sec-b"}', true) IS NOT NULL AND goya.current_tenant() = (SELECT id FROM goya.tenants)$$), 'true',

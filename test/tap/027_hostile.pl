@@ -337,6 +337,17 @@ BEGIN
     RETURN concat_ws(' ', current_user, goya.current_caller(), goya.current_tenant() = (SELECT id FROM goya.tenants WHERE name = 'eves'),
                      (SELECT count(*) FROM goya.tasks WHERE run_as <> 'eve'), goya.is_admin());
 END $f$;
+CREATE FUNCTION eve.safe(question text) RETURNS text PARALLEL SAFE LANGUAGE plpgsql AS $f$ DECLARE answer text; BEGIN EXECUTE question INTO answer; RETURN pg_backend_pid() || ' ' || answer; END $f$;
+-- In a parallel worker, which is in no task: what is asked there, and whether it was there.
+CREATE FUNCTION eve.in_worker(question text) RETURNS text LANGUAGE plpgsql AS $f$
+DECLARE
+    answer text;
+BEGIN
+    PERFORM set_config('force_parallel_mode', 'on', true);
+    EXECUTE 'SELECT eve.safe($1)' INTO answer USING question;
+    RETURN CASE WHEN split_part(answer, ' ', 1) <> pg_backend_pid()::text THEN 'worker: ' END || substr(answer, strpos(answer, ' ') + 1);
+END $f$;
+CREATE FUNCTION eve.serve() RETURNS text SECURITY DEFINER LANGUAGE plpgsql AS $f$ BEGIN RETURN app.serve(); END $f$;
 CREATE VIEW eve.window AS SELECT eve.held() AS who;
 GRANT SELECT ON eve.window TO PUBLIC;
 GRANT INSERT ON eve.bait TO PUBLIC;
@@ -347,6 +358,14 @@ same_session('deferred');
 is($node->sql('SELECT DISTINCT who, outer_role FROM app.diary'), 'eve|goya_executor', 'whatever ran at the end of the transaction ran as eve');
 is(as('vic', 'do', { query => 'SELECT eve.climb()' })->{result}, 'eve eve t 0 f', 'a SECURITY DEFINER function of eve, called by vic\'s node, is eve: role, tenant and rows');
 is(as('eve', 'do', { query => q{SELECT concat_ws(' ', current_user, goya.current_caller(), goya.is_admin())} })->{result}, 'eve eve f', 'and eve is eve');
+$node->sql(q{CREATE FUNCTION app.serve() RETURNS text SECURITY DEFINER LANGUAGE plpgsql AS $f$ BEGIN RETURN goya.current_caller() || ' ' || (SELECT name FROM goya.tenants WHERE id = goya.current_tenant()); END $f$});
+is(as('vic', 'do', { query => 'SELECT app.serve()' })->{result}, 'vic vics', 'a superuser\'s function acts for the task that calls it');
+is(as('vic', 'do', { query => 'SELECT eve.serve()' })->{result}, 'eve eves', 'and for eve, whose function calls it in vic\'s task');
+is(as('eve', 'do', { query => q{SELECT eve.in_worker('SELECT current_user')} })->{result}, 'worker: eve', 'eve gets a parallel worker');
+foreach my $question ('goya.current_caller()', 'goya.current_tenant()', 'goya.is_admin()', 'count(*) FROM goya.tasks')
+{
+	is(as('eve', 'try', { query => "SELECT eve.in_worker('SELECT $question')" })->{code}, '0A000', "goya does not answer $question there");
+}
 
 # ================ an unpleasant guest ================
 my %errors = ('57P01' => qr/57P01/, 'XX000' => qr/XX000/, '57014' => qr/57014/, '40001' => qr/40001/, '40P01' => qr/40P01/, '00000' => qr/P0001/, 'PT402' => qr/PT402/, '55006' => qr/55006/, 'XXUUU' => qr/XXUUU/);
@@ -450,6 +469,7 @@ foreach my $case (
 	[ 'goya_owner a superuser', 'ALTER ROLE goya_owner SUPERUSER', '42501', 'ALTER ROLE goya_owner NOSUPERUSER' ],
 	[ 'goya_owner for clients', 'ALTER ROLE goya_owner CONNECTION LIMIT 5', '42501', 'ALTER ROLE goya_owner CONNECTION LIMIT 0' ],
 	[ 'goya_executor a creator of roles', 'ALTER ROLE goya_executor CREATEROLE', '42501', 'ALTER ROLE goya_executor NOCREATEROLE' ],
+	[ 'goya_executor a creator of databases', 'ALTER ROLE goya_executor CREATEDB', '42501', 'ALTER ROLE goya_executor NOCREATEDB' ],
 	[ 'eve a member of goya_owner', 'GRANT goya_owner TO eve', '42501', 'REVOKE goya_owner FROM eve' ],
 	[ 'goya_executor a member of vic', 'GRANT vic TO goya_executor', '42501', 'REVOKE vic FROM goya_executor' ],
 	[ 'traps in public', "ALTER DATABASE prepared SET search_path = public, pg_catalog; ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO eve; ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO eve;\n$traps", '' ])
