@@ -5,6 +5,7 @@ CREATE TABLE goya.tenants (
     name        text NOT NULL UNIQUE CHECK (name ~ '^[a-z0-9][a-z0-9_-]{0,62}$'),
     status      text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'suspended')),
     weight      integer NOT NULL DEFAULT 1 CHECK (weight BETWEEN 1 AND 1000),     -- share of the executors
+    max_priority smallint NOT NULL DEFAULT 0 CHECK (max_priority BETWEEN -100 AND 100),   -- of its tasks: priority goes before all tenants' work
     settings    jsonb NOT NULL DEFAULT '{}',
     created_at  timestamptz NOT NULL DEFAULT now()
 );
@@ -22,4 +23,4 @@ CREATE TABLE goya_private.authenticators (
     role_name   name PRIMARY KEY                   -- session users whose request.jwt.claims are believed
 );
 
-INSERT INTO goya.tenants (id, name) VALUES ('00000000-0000-7000-8000-000000000001', 'default');
+INSERT INTO goya.tenants (id, name, max_priority) VALUES ('00000000-0000-7000-8000-000000000001', 'default', 100);

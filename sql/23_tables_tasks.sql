@@ -154,7 +154,7 @@ COMMENT ON TABLE goya.context_snapshots IS 'Whole context states, every 20 versi
 -- The queue: rows deleted when done. verb says what to do with the node: see src/README.md.
 CREATE TABLE goya_private.ready (
     rank        bigint NOT NULL,                   -- fair order: priority above start-time fair queueing per tenant
-    lane        smallint NOT NULL,                 -- 0 executors, 1 engine (outside calls), 2 wake-ups (verb > 0), 3 executors, alone; 4 executors, latecomers
+    lane        smallint NOT NULL,                 -- 0 executors, 1 engine (outside calls), 2 wake-ups (verb > 0), 3 executors, alone; 4 executors, latecomers; 5 engine, calls of tenants that had their share
     verb        smallint NOT NULL,                 -- 0 run, 1 timer, 2 signal, 3 child done, 4 decision
     task_id     uuid NOT NULL,
     node        integer NOT NULL,                  -- index in the plan of the task's revision; -1: the task itself (run: all roots)

@@ -43,7 +43,8 @@ CREATE FUNCTION goya_private.tell_change() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'goya_tell_change_sql';
 CREATE TRIGGER tenants_tell AFTER INSERT OR DELETE ON goya.tenants FOR EACH ROW EXECUTE FUNCTION goya_private.tell_change();
 CREATE TRIGGER tenants_tell_update AFTER UPDATE ON goya.tenants FOR EACH ROW
-    WHEN ((OLD.id, OLD.name, OLD.status, OLD.settings -> 'encrypt_prompts') IS DISTINCT FROM (NEW.id, NEW.name, NEW.status, NEW.settings -> 'encrypt_prompts'))
+    WHEN ((OLD.id, OLD.name, OLD.status, OLD.weight, OLD.max_priority, OLD.settings -> 'encrypt_prompts')
+          IS DISTINCT FROM (NEW.id, NEW.name, NEW.status, NEW.weight, NEW.max_priority, NEW.settings -> 'encrypt_prompts'))
     EXECUTE FUNCTION goya_private.tell_change();
 CREATE TRIGGER members_tell AFTER INSERT OR UPDATE OR DELETE ON goya.members FOR EACH ROW EXECUTE FUNCTION goya_private.tell_change();
 CREATE TRIGGER authenticators_tell AFTER INSERT OR UPDATE OR DELETE ON goya_private.authenticators
@@ -76,6 +77,10 @@ CREATE FUNCTION goya_private.wake() RETURNS void
 -- Next place in the queue for a tenant: priority above start-time fair queueing. units is how many node runs it stands for.
 CREATE FUNCTION goya_private.next_rank(tenant_id uuid, priority integer, units integer DEFAULT 1) RETURNS bigint
     LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'goya_rank_next_sql';
+
+-- The priority that a caller who asks for this one gets: 22023 if its tenant may not have it.
+CREATE FUNCTION goya_private.check_priority(tenant_id uuid, priority integer) RETURNS integer
+    LANGUAGE c STABLE STRICT AS 'MODULE_PATHNAME', 'goya_check_priority_sql';
 
 -- Ends the wait of sessions in wait_for_task and task_events_since for this task, at commit.
 CREATE FUNCTION goya_private.announce(task_id uuid) RETURNS void

@@ -87,7 +87,7 @@ CREATE FUNCTION goya_private.may_see(visibility goya.visibility, owner_role name
         OR goya.is_admin()
 $$;
 
-CREATE FUNCTION goya.create_tenant(name text, weight integer DEFAULT 1, settings jsonb DEFAULT '{}') RETURNS uuid
+CREATE FUNCTION goya.create_tenant(name text, weight integer DEFAULT 1, settings jsonb DEFAULT '{}', max_priority integer DEFAULT 0) RETURNS uuid
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -104,8 +104,13 @@ BEGIN
             DETAIL = format('%s is not between 1 and 1000.', coalesce(create_tenant.weight::text, 'null')),
             HINT = 'The weight is the tenant''s share of the executors; 1 is usual.';
     END IF;
-    INSERT INTO goya.tenants (name, weight, settings)
-    VALUES (create_tenant.name, create_tenant.weight, coalesce(create_tenant.settings, '{}'))
+    IF create_tenant.max_priority IS NULL OR create_tenant.max_priority NOT BETWEEN -100 AND 100 THEN
+        RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'bad max_priority',
+            DETAIL = format('%s is not between -100 and 100.', coalesce(create_tenant.max_priority::text, 'null')),
+            HINT = 'Priority goes before the work of all tenants; 0, the priority of tasks that ask for none, is usual.';
+    END IF;
+    INSERT INTO goya.tenants (name, weight, settings, max_priority)
+    VALUES (create_tenant.name, create_tenant.weight, coalesce(create_tenant.settings, '{}'), create_tenant.max_priority)
     ON CONFLICT (name) DO NOTHING
     RETURNING id INTO made;
     IF made IS NULL THEN
@@ -115,10 +120,12 @@ BEGIN
     RETURN made;
 END;
 $$;
-COMMENT ON FUNCTION goya.create_tenant(text, integer, jsonb) IS
+COMMENT ON FUNCTION goya.create_tenant(text, integer, jsonb, integer) IS
 'Makes a tenant and returns its id. For administrators.
-name: lower-case letters, digits, _ and -. weight: its share of the executors among tenants, 1 to 1000.
-Errors: 42501 not an administrator, 22023 bad name or weight, 23505 the name is taken.
+name: lower-case letters, digits, _ and -. weight: its share of the executors among tenants that have work waiting, 1 to 1000: with 4, four node runs for each one of a
+tenant with 1. max_priority: the highest priority its tasks may have, -100 to 100; priority goes before the work of all tenants, so more than 0 is for those who
+may pass everybody. UPDATE goya.tenants changes both later; that counts from its commit on, and what is in the queue keeps its place.
+Errors: 42501 not an administrator, 22023 bad name, weight or max_priority, 23505 the name is taken.
 Example: SELECT goya.create_tenant(''acme''); SELECT goya.add_member(''alice'', ''acme'');';
 
 CREATE FUNCTION goya_private.set_tenant_status(name text, status text) RETURNS void

@@ -316,6 +316,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = 'bad trigger', DETAIL = problem,
             HINT = 'Kinds are cron (schedule), interval (every), event (event, filter) and notify (channel, filter).';
     END IF;
+    PERFORM goya_private.check_priority(tenant, create_trigger.priority);
     INSERT INTO goya.triggers (tenant_id, workflow_id, name, kind, schedule, every, event, channel, filter, input, priority, missed,
                                allow_own_output, max_depth, enabled, run_as)
     VALUES (tenant, w.id, create_trigger.name, create_trigger.kind, create_trigger.schedule, create_trigger.every, create_trigger.event,
@@ -340,7 +341,7 @@ workflow_published …); notify: channel, on which an application calls NOTIFY. 
 input: the task''s input, with templates over event, asset, task, payload and slot; left empty it is {"event", "asset_id"}, {"slot"} or {"payload"}.
 missed: what happens with slots nobody handled in time: skip, once (one task for the newest), all (up to 100). An asset that a workflow made triggers it again only
 with allow_own_output; and events more than max_depth generations of triggered tasks deep fire nothing. A notification has no history: a workflow that
-notifies its own channel starts itself for ever. Tasks run as the role that enables the trigger.
+notifies its own channel starts itself for ever. Tasks run as the role that enables the trigger, with priority, or what goya.tenants.max_priority is then if that is lower.
 Errors: PT404 unknown workflow; 22023 bad argument; 23505 the workflow has a trigger of that name; 0A000 cron without pg_cron;
 42501 no tenant, reader, or a superuser without goya.allow_superuser_tasks.
 Example: SELECT goya.create_trigger(''take-apart'', ''new videos'', ''event'', event => ''asset_new'', filter => ''$.asset.media_type == "video"'');';

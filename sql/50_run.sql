@@ -30,7 +30,7 @@ CREATE FUNCTION goya.run(workflow text, input jsonb DEFAULT '{}', asset uuid DEF
 COMMENT ON FUNCTION goya.run(text, jsonb, uuid, text, integer, text, bigint, timestamptz) IS
 'Starts a task of a published workflow and returns its id; it runs when the transaction commits.
 input is checked against the workflow''s input schema. idempotency_key: the same key with the same request returns the first task.
-priority: -100 … 100, higher first. max_cost: nano-units of the wallet''s currency that the task may spend at most. run_at: not before.
+priority: -100 … 100, higher first, before the work of all tenants; no more than goya.tenants.max_priority, which administrators set. max_cost: nano-units of the wallet''s currency that the task may spend at most. run_at: not before.
 Errors: PT404 unknown workflow or asset, 22023 bad argument or input, 42501 no privilege, 55000 disabled, unpublished or goya not preloaded,
 23505 idempotency key used with another request, PT402 not enough money.
 Example: SELECT goya.run(''hello'', ''{"name": "world"}'');';

@@ -56,7 +56,7 @@ CREATE FUNCTION goya_private.diagnose_queue(task goya.tasks, definition jsonb, O
             WHERE q.task_id = (task).id AND NOT EXISTS (SELECT FROM goya_private.activity() a WHERE a.task_id = q.task_id AND a.node = p.key AND a.item = q.item)
             ORDER BY q.rank LIMIT 20)
         SELECT 'in the queue', m.key || CASE WHEN m.item > 0 THEN '[' || m.item || ']' ELSE '' END,
-               format('%s rows are before it for %s.', m.before, CASE m.lane WHEN 1 THEN 'outside calls' WHEN 2 THEN 'wake-ups' WHEN 3 THEN 'slow functions'
+               format('%s rows are before it for %s.', m.before, CASE m.lane WHEN 1 THEN 'outside calls' WHEN 5 THEN 'outside calls, whose tenants have as many in flight as they may' WHEN 2 THEN 'wake-ups' WHEN 3 THEN 'slow functions'
                                                                              ELSE 'executors' END)
                || CASE WHEN m.tries > 0 THEN format(' It has been tried %s times.', m.tries) ELSE '' END,
                CASE WHEN m.before > 1000 THEN 'A higher priority goes first; goya.max_executors says how many run at once.' END
@@ -264,7 +264,7 @@ BEGIN
     ORDER BY w.name;
 
     RETURN QUERY SELECT 'queue', CASE WHEN count(*) > 0 AND oldest.age > interval '5 min' THEN 'warning' ELSE 'ok' END,
-        format('%s rows: %s for executors, %s outside calls, %s wake-ups%s.', count(*), count(*) FILTER (WHERE q.lane IN (0, 3, 4)), count(*) FILTER (WHERE q.lane = 1),
+        format('%s rows: %s for executors, %s outside calls, %s wake-ups%s.', count(*), count(*) FILTER (WHERE q.lane IN (0, 3, 4)), count(*) FILTER (WHERE q.lane IN (1, 5)),
                count(*) FILTER (WHERE q.lane = 2), coalesce('; the oldest pending task waits for ' || date_trunc('second', oldest.age), '')),
         CASE WHEN count(*) > 0 AND oldest.age > interval '5 min' THEN 'Raise goya.max_executors, or see goya.activity for what keeps them busy.' END
     FROM goya_private.ready q

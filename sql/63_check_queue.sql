@@ -51,7 +51,7 @@ CREATE FUNCTION goya_private.check_queue(OUT code text, OUT subject text, OUT de
         SELECT 'queue_row', q.task_id::text, format('goya_private.%s: lane %s, verb %s, node %s, item %s, attempt %s, tries %s.', q.place, q.lane, q.verb, q.node, q.item,
                                                     q.attempt, q.tries)
         FROM queued q
-        WHERE q.verb NOT BETWEEN 0 AND 4 OR q.lane NOT BETWEEN 0 AND 4 OR (q.verb > 0 AND q.lane <> 2) OR (q.place = 'timers' AND q.verb > 1 AND q.tries < 100)
+        WHERE q.verb NOT BETWEEN 0 AND 4 OR q.lane NOT BETWEEN 0 AND 5 OR (q.verb > 0 AND q.lane <> 2) OR (q.place = 'timers' AND q.verb > 1 AND q.tries < 100)
            OR (q.place = 'parked' AND q.verb <> 0) OR q.item < 0 OR q.attempt < 1 OR q.tries < 0
            OR CASE WHEN q.node = -1 THEN q.verb NOT IN (0, 2) OR q.item <> 0 OR q.attempt <> 1 ELSE q.open_task IS NOT NULL AND q.key IS NULL END
         UNION ALL

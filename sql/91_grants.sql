@@ -145,4 +145,4 @@ GRANT INSERT (id, tenant_id, name, media_type, mime_type, uri, content, source, 
               visibility, visible_roles, parent_id) ON goya.assets TO goya_user, goya_admin;
 GRANT UPDATE (name, media_type, mime_type, uri, content, source, status, sha256, size_bytes, duration, format, metadata, tags,
               visibility, visible_roles) ON goya.assets TO goya_user, goya_admin;
-GRANT UPDATE (weight, settings) ON goya.tenants TO goya_admin;
+GRANT UPDATE (weight, max_priority, settings) ON goya.tenants TO goya_admin;

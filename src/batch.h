@@ -265,6 +265,7 @@ typedef struct GoyaExchange GoyaExchange;
 typedef struct GoyaCall
 {
 	pg_uuid_t	task;
+	pg_uuid_t	tenant;
 	int			node;
 	int			item;
 	int			attempt;

@@ -25,6 +25,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "call_shares.h"
 #include "calls_internal.h"
 #include "child.h"
 #include "crash_point.h"
@@ -55,6 +56,7 @@ goya_calls_create(GoyaHttp *http, int epoch, Oid extension)
 	ctl.hcxt = cxt;
 	c->in_flight = hash_create("goya calls in flight", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	c->claims = goya_attempt_create();
+	c->share_claims = goya_attempt_create();
 	c->records = goya_attempt_create();
 	c->again = goya_attempt_create();
 	c->next_put_off = c->next_recover = DT_NOEND;
@@ -68,15 +70,27 @@ goya_calls_in_flight(GoyaCalls *c)
 }
 
 static int
+most_calls(GoyaCalls *c)
+{
+	return Min(goya_guc_max_transfers, goya_http_capacity(c->http));
+}
+
+static int
 room(GoyaCalls *c)
 {
-	return Min(goya_guc_max_transfers, goya_http_capacity(c->http)) - goya_calls_in_flight(c);
+	return most_calls(c) - goya_calls_in_flight(c);
 }
 
 bool
 goya_calls_full(GoyaCalls *c)
 {
 	return room(c) <= 0;
+}
+
+uint32
+goya_calls_lack(GoyaCalls *c)
+{
+	return (goya_calls_full(c) ? GOYA_CALLS_NO_ROOM : 0) | (goya_shares_left() <= 0 ? GOYA_CALLS_NO_SHARE : 0);
 }
 
 void
@@ -193,6 +207,13 @@ was_last(GoyaCalls *c, InFlight *f, GoyaHttpResult *answer)
 	return false;
 }
 
+static void
+forget_call(GoyaCalls *c, const InFlight *f)
+{
+	goya_shares_ended(&f->tenant);
+	hash_search(c->in_flight, &f->id, HASH_REMOVE, NULL);
+}
+
 /* The end of an exchange that was cancelled between two requests. */
 static void
 end_cancelled(GoyaCalls *c, InFlight *f)
@@ -212,7 +233,7 @@ end_cancelled(GoyaCalls *c, InFlight *f)
 	r->http->sent = true;
 	(void) goya_exchange_answered(f->exchange, r->http);
 	send_aside(c, f->exchange);
-	hash_search(c->in_flight, &f->id, HASH_REMOVE, NULL);
+	forget_call(c, f);
 	MemoryContextSwitchTo(c->cxt);
 	c->results = lappend(c->results, r);
 	MemoryContextSwitchTo(old);
@@ -272,7 +293,9 @@ start_transfers(GoyaCalls *c, List *calls, TimestampTz now)
 		uint64		id = c->next_id++;
 		InFlight   *f = hash_search(c->in_flight, &id, HASH_ENTER, NULL);
 
+		goya_shares_started(&call->tenant);
 		f->task = call->task;
+		f->tenant = call->tenant;
 		f->node = call->node;
 		f->item = call->item;
 		f->attempt = call->attempt;
@@ -294,10 +317,10 @@ start_transfers(GoyaCalls *c, List *calls, TimestampTz now)
 		pg_atomic_write_u32(&goya_my_engine->transfers, goya_calls_in_flight(c));
 }
 
-bool
-goya_calls_claim(GoyaCalls *c)
+static bool
+claim_lane(GoyaCalls *c, GoyaAttempt *a, GoyaLane lane)
 {
-	int			limit = Min(room(c), goya_guc_batch_size);
+	int			limit = Min(Min(room(c), goya_guc_batch_size), lane == GOYA_LANE_SHARE ? goya_shares_left() : INT_MAX);
 	volatile int claimed = 0;
 	volatile long pause = 0;
 	GoyaBatch  *volatile b = NULL;
@@ -309,19 +332,20 @@ goya_calls_claim(GoyaCalls *c)
 		goya_worker_begin("claiming outside calls");
 		if (goya_worker_extension() != c->extension)
 			proc_exit(0);
-		b = goya_attempt_batch(c->claims, GOYA_BATCH_ADVANCE, limit);
+		goya_shares_begin(most_calls(c));
+		b = goya_attempt_batch(a, GOYA_BATCH_ADVANCE, limit);
 		b->in_engine = true;
 		b->epoch = c->epoch;
 		b->max_calls = room(c);
-		claimed = goya_batch_claim(b, GOYA_LANE_ENGINE);
+		claimed = goya_batch_claim(b, lane);
 		if (claimed > 0)
 			goya_batch_run(b);
 		goya_worker_commit();
-		goya_attempt_succeeded(c->claims, claimed);
+		goya_attempt_succeeded(a, claimed);
 	}
 	PG_CATCH();
 	{
-		pause = goya_attempt_failed(c->claims, claimed, "claiming outside calls");
+		pause = goya_attempt_failed(a, claimed, "claiming outside calls");
 		b = NULL;
 	}
 	PG_END_TRY();
@@ -333,7 +357,27 @@ goya_calls_claim(GoyaCalls *c)
 	start_transfers(c, b->calls, b->now);
 	if (b->calls != NIL)
 		GOYA_CRASH_POINT(CALL_STARTED);
-	return claimed >= limit || c->claims->care == GOYA_CARE_SINGLE;
+	return claimed >= limit || a->care == GOYA_CARE_SINGLE;
+}
+
+/*
+ * Calls that had to wait for their tenants' shares, as long as nobody has one; and all others.  Each goes first every second time, for the
+ * first may take all the room.
+ */
+bool
+goya_calls_claim(GoyaCalls *c)
+{
+	bool		more = false;
+
+	c->share_first = !c->share_first;
+	for (int i = 0; i < 2; i++)
+	{
+		if (c->share_first == (i > 0))
+			more |= claim_lane(c, c->claims, GOYA_LANE_ENGINE) || (goya_shares_refused() && goya_shares_left() > 0);
+		else if (!goya_floor_is_empty(GOYA_LANE_SHARE))
+			more |= claim_lane(c, c->share_claims, GOYA_LANE_SHARE) && goya_shares_left() > 0;
+	}
+	return more;
 }
 
 /* ----- recording ----- */
@@ -367,7 +411,7 @@ collect(GoyaCalls *c)
 			r->http = http;
 			r->cxt = cxt;
 			r->call = *f;
-			hash_search(c->in_flight, &http->id, HASH_REMOVE, NULL);
+			forget_call(c, f);
 			MemoryContextSwitchTo(c->cxt);
 			c->results = lappend(c->results, r);
 		}

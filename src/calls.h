@@ -22,6 +22,12 @@ extern bool goya_calls_record(GoyaCalls *c);	/* results that have come; true: th
 extern TimestampTz goya_calls_next(GoyaCalls *c);	/* when there is something to record without a result coming in */
 extern int	goya_calls_in_flight(GoyaCalls *c);
 extern bool goya_calls_full(GoyaCalls *c);
+
+/* What calls may be waiting for, as bits: when one is no longer set, there may be something to claim. */
+#define GOYA_CALLS_NO_ROOM	0x01
+#define GOYA_CALLS_NO_SHARE 0x02	/* a tenant has its share */
+extern uint32 goya_calls_lack(GoyaCalls *c);
+
 extern void goya_calls_interrupt(GoyaCalls *c, const pg_uuid_t *task);
 extern Jsonb *goya_calls_used(GoyaCalls *c, const pg_uuid_t *task); /* by those of a task; NULL: nothing is known */
 

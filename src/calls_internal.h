@@ -14,6 +14,7 @@ typedef struct InFlight
 {
 	uint64		id;				/* hash key: the transfer's */
 	pg_uuid_t	task;
+	pg_uuid_t	tenant;
 	int			node;
 	int			item;
 	int			attempt;
@@ -46,6 +47,8 @@ struct GoyaCalls
 	int			epoch;
 	Oid			extension;
 	GoyaAttempt *claims;
+	GoyaAttempt *share_claims;	/* of GOYA_LANE_SHARE */
+	bool		share_first;	/* that lane's turn came first */
 	GoyaAttempt *records;
 	List	   *results;		/* CallResult*, oldest first */
 	GoyaAttempt *again;			/* recording of what was put off */

@@ -23,6 +23,7 @@
 #include "goya.h"
 #include "json_util.h"
 #include "reader.h"
+#include "tenants.h"
 #include "watch.h"
 #include "workflow_cache.h"
 
@@ -65,7 +66,7 @@ add_trigger(GoyaWaiting *w, const GoyaWatchRow *row)
 	t->start.tenant = w->tenant;
 	t->start.workflow = workflow;
 	t->start.run_as = pstrdup(NameStr(*DatumGetName(row->values[TRIGGER_RUN_AS])));
-	t->start.priority = DatumGetInt16(row->values[TRIGGER_PRIORITY]);
+	t->start.priority = goya_tenant_cap_priority(&w->tenant, DatumGetInt16(row->values[TRIGGER_PRIORITY]));
 	t->start.trigger_id = &t->id;
 	w->triggers = lappend(w->triggers, t);
 	w->needs_document |= t->filter != (Datum) 0 || t->input != NULL;

@@ -568,7 +568,7 @@ goya_engine_main(Datum arg)
 	{
 		uint32		bits = pg_atomic_exchange_u32(&goya_my_engine->wanted, 0);
 		long		listen_ms;
-		bool		was_full = goya_calls_full(engine.calls);
+		uint32		lacked = goya_calls_lack(engine.calls);
 
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
@@ -584,7 +584,7 @@ goya_engine_main(Datum arg)
 		listen_ms = goya_listen_tick(engine.listen);
 		goya_my_engine->listening = goya_listen_connected(engine.listen);
 		run_turn(bits);
-		if (was_full && !goya_calls_full(engine.calls))
+		if (lacked & ~goya_calls_lack(engine.calls))
 			engine.more_calls = true;
 		(void) goya_wait_once(engine.wait, sleep_time(listen_ms), PG_WAIT_EXTENSION);
 	}

@@ -3,8 +3,9 @@
  *		Whose turn it is: ranks of the queue, and how long SQL functions take.
  *
  * Start-time fair queueing: a row's rank is the newest virtual time its tenant was given, or that of the head of the queue if that is
- * later, plus its cost; priority stands above it.  Clocks are atomics in shared memory, tenants hash to slots: a collision makes two
- * tenants share one turn, a restart makes everybody equal again, and neither loses work.
+ * later, plus its cost divided by the tenant's weight; priority stands above it.  Clocks are atomics in shared memory, tenants hash to
+ * slots: a collision makes two tenants share one turn, in which each pays by its own weight; a restart makes everybody equal again; and
+ * neither loses work.  Tenants' clocks are finer than ranks, so that a cost divided by any weight up to 1000 is not rounded away.
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -16,11 +17,14 @@
 
 #include "goya.h"
 #include "shmem.h"
+#include "tenants.h"
 
 /* ----- the fair queue ----- */
 
 /* Rank: 15 bits of inverted priority above 48 bits of virtual time. */
 #define RANK_TIME_BITS 48
+
+#define CLOCK_STEPS 1000		/* of a tenant's clock, in one of virtual time */
 
 static int64
 rank_at(int priority, uint64 time)
@@ -43,24 +47,25 @@ goya_rank_next(Oid dboid, const pg_uuid_t *tenant, int priority, int units)
 
 	if (goya_shared != NULL)
 	{
+		uint64		cost = (uint64) units * GOYA_RANK_UNIT * CLOCK_STEPS / goya_tenant_share(tenant).weight;
 		GoyaEngineSlot *slot = goya_shmem_engine(dboid, false);
 		pg_atomic_uint64 *last = clock_of(tenant);
 		uint64		seen = pg_atomic_read_u64(last);
 
 		if (slot != NULL)
-			head = pg_atomic_read_u64(&slot->queue_head);
+			head = pg_atomic_read_u64(&slot->queue_head) * CLOCK_STEPS;
 		do
-			time = Max(seen, head) + (uint64) units * GOYA_RANK_UNIT;
+			time = Max(seen, head) + cost;
 		while (!pg_atomic_compare_exchange_u64(last, &seen, time));
 	}
-	return rank_at(priority, time);
+	return rank_at(priority, time / CLOCK_STEPS);
 }
 
 /* The newest rank that the tenant was given. */
 int64
 goya_rank_last(const pg_uuid_t *tenant, int priority)
 {
-	return rank_at(priority, pg_atomic_read_u64(clock_of(tenant)));
+	return rank_at(priority, pg_atomic_read_u64(clock_of(tenant)) / CLOCK_STEPS);
 }
 
 void

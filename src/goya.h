@@ -28,7 +28,8 @@ typedef enum GoyaLane
 	GOYA_LANE_ENGINE = 1,		/* outside calls */
 	GOYA_LANE_WAKE = 2,			/* wake-ups of waiting node runs: executors, no user code */
 	GOYA_LANE_ALONE = 3,		/* slow or unmeasured SQL: executors, one per transaction */
-	GOYA_LANE_LATE = 4			/* what should have been in the batches that run now: see latecomers.c */
+	GOYA_LANE_LATE = 4,			/* what should have been in the batches that run now: see latecomers.c */
+	GOYA_LANE_SHARE = 5			/* outside calls of tenants that had their share: the engine, see call_shares.c */
 } GoyaLane;
 
 /* Verbs of goya_private.ready: what to do with the node. */

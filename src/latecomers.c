@@ -7,7 +7,7 @@
  * can take, a row of lane 0 whose tenant has no backlog - its newest place is before, or just behind, the highest that is claimed - goes
  * to a lane of its own (GOYA_LANE_LATE), which every second turn of an executor looks at first.  And one executor more than
  * goya.max_executors may run: no more than those have a place at lane 0, the one without a place is idle when somebody comes late.  It
- * also takes functions that are to run alone.
+ * also takes functions that are to run alone.  Just behind is a number of rows: those of a tenant with more weight are closer together.
  *
  * Nobody is late while lane 0 has no backlog, nor is a tenant with one, nor work of a lower priority than what is claimed.  So with a
  * single tenant, or work that the executors keep up with, this costs two reads of memory a row.  After a restart the tenants' clocks begin
@@ -27,6 +27,7 @@
 #include "goya.h"
 #include "guc.h"
 #include "shmem.h"
+#include "tenants.h"
 
 #define HEADROOM	100			/* rows behind what is claimed that are not yet a backlog; not more than were claimed */
 
@@ -46,6 +47,7 @@ goya_late_is(const pg_uuid_t *tenant, int priority)
 
 	if (late == 0)
 		return false;
+	late += (uint64) pg_atomic_read_u32(&slot->headroom) * GOYA_RANK_UNIT / goya_tenant_share(tenant).weight;
 	last = (uint64) goya_rank_last(tenant, priority);
 	return last <= late && GOYA_RANK_TIME(last) <= GOYA_RANK_TIME(late);
 }
@@ -94,7 +96,8 @@ goya_late_claimed(int64 rank, int rows, bool full)
 	if (slot == NULL)
 		return;
 	full = full && pg_atomic_read_u32(&slot->clocks_known) != 0;
-	pg_atomic_write_u64(&slot->late, full ? highest_claimed() + (uint64) Min(rows, HEADROOM) * GOYA_RANK_UNIT : 0);
+	pg_atomic_write_u32(&slot->headroom, Min(rows, HEADROOM));
+	pg_atomic_write_u64(&slot->late, full ? highest_claimed() : 0);
 }
 
 void

@@ -13,6 +13,7 @@
 #include "utils/builtins.h"
 
 #include "batch.h"
+#include "call_shares.h"
 #include "egress.h"
 #include "exchange.h"
 #include "guc.h"
@@ -121,6 +122,16 @@ make_request(GoyaHttpRequest *req, const GoyaWork *w, GoyaNodeScope *scope)
 	goya_node_http_headers(req, w, scope, "application/json");
 }
 
+/* Its tenant has as many calls in flight as it may have. */
+static void
+wait_for_share(GoyaBatch *b, const GoyaWork *w)
+{
+	GoyaQueued *q = goya_batch_queue(b, w->task, GOYA_LANE_SHARE, GOYA_VERB_RUN, w->node, w->item, w->attempt, 0);
+
+	q->rank = w->rank;
+	q->held = w->held;
+}
+
 /*
  * Record the run as running and remember the call: the engine makes it after commit.  One that is not to be made now goes back to the queue.
  */
@@ -133,6 +144,11 @@ goya_node_start_call(GoyaBatch *b, const GoyaWork *w)
 	GoyaCall   *call = palloc0(sizeof(GoyaCall));
 	GoyaRecord *r;
 
+	if (!goya_shares_take(&w->task->tenant) && w->tries == 0)	/* a lost call that is made again does not wait: it has its row already */
+	{
+		wait_for_share(b, w);
+		return;
+	}
 	goya_scope_init(&scope, b, w->task, w->node, w->item);
 	scope.params = goya_scope_input(&scope, w->node);
 	if (type == NULL)
@@ -143,6 +159,8 @@ goya_node_start_call(GoyaBatch *b, const GoyaWork *w)
 	else
 	{
 		call->exchange = goya_exchange_start(b, w, &scope, type);
+		if (call->exchange->pause_ms > 0 || call->exchange->known)
+			goya_shares_return(&w->task->tenant);
 		if (call->exchange->pause_ms > 0)
 		{
 			goya_batch_queue(b, w->task, GOYA_LANE_ENGINE, GOYA_VERB_RUN, w->node, w->item, w->attempt,
@@ -159,6 +177,7 @@ goya_node_start_call(GoyaBatch *b, const GoyaWork *w)
 		}
 	}
 	call->task = w->task->id;
+	call->tenant = w->task->tenant;
 	call->node = w->node;
 	call->item = w->item;
 	call->attempt = w->attempt;

@@ -356,6 +356,8 @@ goya_lane_wake(int lane)
 	{
 		case GOYA_LANE_ENGINE:
 			return GOYA_WAKE_TRANSFERS;
+		case GOYA_LANE_SHARE:
+			return 0;			/* who puts them there looks again when there is room */
 		case GOYA_LANE_EXECUTOR:
 			return GOYA_WAKE_BATCHES;
 		case GOYA_LANE_LATE:

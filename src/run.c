@@ -35,6 +35,7 @@
 #include "shmem.h"
 #include "store.h"
 #include "table.h"
+#include "tenants.h"
 #include "value.h"
 #include "workflow_cache.h"
 
@@ -541,7 +542,7 @@ goya_run_sql(PG_FUNCTION_ARGS)
 	s.input = PG_ARGISNULL(1) ? goya_json_object(0, NULL, NULL) : PG_GETARG_JSONB_P(1);
 	s.asset = uuid_arg(fcinfo, 2);
 	s.idempotency_key = text_arg(fcinfo, 3);
-	s.priority = PG_ARGISNULL(4) ? 0 : PG_GETARG_INT32(4);
+	s.priority = goya_tenant_check_priority(&s.tenant, PG_ARGISNULL(4) ? 0 : PG_GETARG_INT32(4));
 	s.trace_id = text_arg(fcinfo, 5);
 	s.has_max_cost = !PG_ARGISNULL(6);
 	s.max_cost = s.has_max_cost ? PG_GETARG_INT64(6) : 0;
@@ -580,6 +581,8 @@ goya_start_task_sql(PG_FUNCTION_ARGS)
 	s.parent_item = PG_ARGISNULL(16) ? 0 : PG_GETARG_INT32(16);
 	s.revision = PG_ARGISNULL(17) ? 0 : PG_GETARG_INT32(17);
 	s.id = uuid_arg(fcinfo, 18);
+	if (!s.has_parent_node)
+		s.priority = goya_tenant_cap_priority(&s.tenant, s.priority);	/* a trigger's or an old task's */
 	*id = goya_run_start(&s);
 	PG_RETURN_UUID_P(id);
 }

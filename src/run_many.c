@@ -24,6 +24,7 @@
 #include "json_util.h"
 #include "run.h"
 #include "shmem.h"
+#include "tenants.h"
 
 #define CHUNK 100
 
@@ -98,7 +99,7 @@ take_arguments(Many *m, FunctionCallInfo fcinfo)
 		take_array(m, !m->has_inputs, PG_GETARG_ARRAYTYPE_P(2), UUIDOID, "assets", &m->assets, &m->asset_nulls);
 	if (!PG_ARGISNULL(3))
 		take_array(m, false, PG_GETARG_ARRAYTYPE_P(3), TEXTOID, "idempotency_keys", &m->keys, &m->key_nulls);
-	m->start.priority = PG_ARGISNULL(4) ? 0 : PG_GETARG_INT32(4);
+	m->start.priority = goya_tenant_check_priority(&m->start.tenant, PG_ARGISNULL(4) ? 0 : PG_GETARG_INT32(4));
 	m->start.trace_id = PG_ARGISNULL(5) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(5));
 	m->start.has_max_cost = !PG_ARGISNULL(6);
 	m->start.max_cost = m->start.has_max_cost ? PG_GETARG_INT64(6) : 0;

@@ -105,6 +105,7 @@ startup_shared_memory(void)
 			pg_atomic_init_u32(&slot->transfers, 0);
 			pg_atomic_init_u32(&slot->alone, 0);
 			pg_atomic_init_u64(&slot->late, 0);
+			pg_atomic_init_u32(&slot->headroom, 0);
 			pg_atomic_init_u32(&slot->clocks_known, 0);
 			pg_atomic_init_u32(&slot->suspects, 0);
 			pg_atomic_init_u32(&slot->arrivals, 0);

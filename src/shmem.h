@@ -45,7 +45,7 @@ typedef enum GoyaEngineState
 	GOYA_ENGINE_PAUSED,			/* a restored copy, or no extension: look again later */
 } GoyaEngineState;
 
-#define GOYA_LANES 5
+#define GOYA_LANES 6
 
 /* A rank below which a lane has no row: see queue_floor.c.  Under the engine slot's mutex. */
 typedef struct GoyaFloor
@@ -74,7 +74,8 @@ typedef struct GoyaEngineSlot
 	pg_atomic_uint64 node_runs;
 	pg_atomic_uint32 transfers; /* in flight */
 	pg_atomic_uint32 alone;		/* executors that run a slow function now */
-	pg_atomic_uint64 late;		/* while lane 0 has a backlog: up to this rank one comes late; else 0 */
+	pg_atomic_uint64 late;		/* while lane 0 has a backlog: the highest rank that is claimed; else 0 */
+	pg_atomic_uint32 headroom;	/* ... and so many rows behind it one still comes late */
 	pg_atomic_uint32 clocks_known;	/* lane 0 was empty once since the start: no backlog is from before */
 	pg_atomic_uint32 arrivals;	/* executors that have attached, ever */
 	pg_atomic_uint32 suspects;	/* rows of goya_private.crashes, as last seen */
@@ -121,7 +122,7 @@ typedef struct GoyaShared
 	Latch	   *launcher_latch;
 	ConditionVariable waiters[GOYA_WAITER_SLOTS];	/* sessions in wait_for_task, by task id */
 	pg_atomic_uint32 n_waiters;
-	pg_atomic_uint64 tenant_last[GOYA_TENANT_SLOTS];	/* fair queueing: newest virtual time given to a tenant (by hash) */
+	pg_atomic_uint64 tenant_last[GOYA_TENANT_SLOTS];	/* fair queueing: newest virtual time given to a tenant (by hash), in fractions (fairness.c) */
 	GoyaFunctionSpeed functions[GOYA_FUNCTION_SLOTS];
 	GoyaExecutorSlot executors[GOYA_MAX_EXECUTOR_SLOTS];
 	int			n_engines;

@@ -235,7 +235,8 @@ const GoyaStatementText goya_statements[GOYA_N_STATEMENTS] = {
 	[GOYA_STMT_PROCESS_CANCELS] = {
 		"SELECT goya_private.process_cancels($1), (SELECT count(*) FROM goya_private.cancel_requests)::int", 1, {INT4OID}},
 	[GOYA_STMT_HAS_WORK] = {
-		"SELECT EXISTS (SELECT FROM goya_private.ready WHERE lane = 0), EXISTS (SELECT FROM goya_private.ready WHERE lane = 1),"
+		"SELECT EXISTS (SELECT FROM goya_private.ready WHERE lane = 0), EXISTS (SELECT FROM goya_private.ready WHERE lane = 1)"
+		" OR EXISTS (SELECT FROM goya_private.ready WHERE lane = 5),"
 		" EXISTS (SELECT FROM goya_private.ready WHERE lane = 2), EXISTS (SELECT FROM goya_private.ready WHERE lane = 3),"
 		" EXISTS (SELECT FROM goya_private.cancel_requests), EXISTS (SELECT FROM goya_private.event_queue),"
 		" EXISTS (SELECT FROM goya_private.timers WHERE due <= pg_catalog.clock_timestamp()),"

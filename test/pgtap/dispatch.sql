@@ -19,7 +19,7 @@ CREATE ROLE regress_cleo;
 CREATE ROLE regress_team;
 GRANT goya_user TO regress_ann, regress_ben, regress_cleo;
 GRANT regress_team TO regress_ann;
-SELECT goya.create_tenant('dispatch-a'), goya.create_tenant('dispatch-b') \g /dev/null
+SELECT goya.create_tenant('dispatch-a', max_priority => 3), goya.create_tenant('dispatch-b') \g /dev/null
 SELECT goya.add_member('regress_ann', 'dispatch-a'), goya.add_member('regress_ben', 'dispatch-a'), goya.add_member('regress_cleo', 'dispatch-b') \g /dev/null
 SELECT goya.top_up(1000, 'dispatch-a', 'dispatch-a'), goya.top_up(1000, 'dispatch-b', 'dispatch-b'),
        goya.set_price('dispatch', 10, tenant => 'dispatch-a'), goya.set_price('dispatch', 7, tenant => 'dispatch-b') \g /dev/null
@@ -60,6 +60,7 @@ SELECT goya_private.publish_event(t.id, 'task_completed', :'plain', '{"status": 
 FROM goya.tenants t WHERE t.name = 'dispatch-a' \g /dev/null
 DELETE FROM goya.assets WHERE name = 'gone';
 RESET ROLE;
+UPDATE goya.tenants SET max_priority = 2 WHERE name = 'dispatch-a';	-- less than its trigger has
 CREATE TEMP TABLE queued AS SELECT q.* FROM goya_private.event_queue q JOIN goya.tenants t ON t.id = q.tenant_id AND t.name LIKE 'dispatch-_' ORDER BY q.event_id;
 DELETE FROM goya_private.event_queue;
 -- One of them has had its task.
@@ -88,6 +89,7 @@ SELECT is(array_agg(o), :'singly_outcome'::text[], 'many at once: what one by on
 SELECT is((SELECT count(*) FROM goya.tasks k JOIN goya.triggers t ON t.id = k.trigger_id JOIN goya.tenants n ON n.id = k.tenant_id AND n.name LIKE 'dispatch-_'), :singly::bigint, 'as many tasks');
 SELECT cmp_ok(:singly, '>', 30, 'and they are many');
 SELECT is((SELECT count(*) FROM goya_private.event_queue), 0::bigint, 'the queue is empty');
+SELECT is((SELECT max(k.priority)::integer FROM goya.tasks k JOIN goya.tenants n ON n.id = k.tenant_id AND n.name = 'dispatch-a'), 2, 'no priority is higher than the tenant may have now');
 SELECT is((SELECT count(*) FROM goya.tasks k JOIN goya.tenants n ON n.id = k.tenant_id WHERE n.name = 'dispatch-b' AND k.trigger_id IS NOT NULL AND k.hold_id = k.id), 2::bigint, 'money is held for what costs some');
 SELECT is((SELECT w.frozen FROM goya.wallets w JOIN goya.tenants n ON n.id = w.tenant_id WHERE n.name = 'dispatch-b'), 14::bigint, 'as much as the tenant''s price says');
 SELECT is((SELECT count(*) FROM goya.events e JOIN goya.tenants n ON n.id = e.tenant_id AND n.name LIKE 'dispatch-_' WHERE e.type = 'trigger_failed'), 0::bigint, 'nothing failed');

@@ -93,6 +93,30 @@ SELECT is((SELECT format('%s %s', count(*), sum(h.amount)) FROM goya.holds h JOI
 SELECT is((SELECT format('%s %s', w.balance, w.frozen) FROM goya.wallets w), '70 30', 'from the wallet');
 SELECT throws_ok($$SELECT goya.run_many('many paid', (SELECT jsonb_agg(i) FROM generate_series(1, 8) i))$$, 'PT402', NULL, 'not more than there is');
 SELECT is((SELECT count(*) FROM goya.tasks), 3::bigint, 'and then none');
+
+-- ---- the highest priority that a tenant's tasks may have ----
+
+SELECT goya.create_workflow('ranked', '{"nodes": [{"key": "a", "kind": "noop"}]}', publish => true) \g /dev/null
+SELECT goya.current_tenant() AS tenant, w.id AS workflow FROM goya.workflows w WHERE w.name = 'ranked' \gset
+SELECT throws_ok($$SELECT goya.run('ranked', priority => 1)$$, '22023', 'priority 1 is higher than this tenant''s tasks may have', 'a new tenant''s is 0: goya.run');
+SELECT throws_ok($$SELECT goya.run_many('ranked', '[1]', priority => 100)$$, '22023', 'priority 100 is higher than this tenant''s tasks may have', '... and goya.run_many');
+SELECT lives_ok($$SELECT goya.run('ranked'), goya.run('ranked', priority => -100), goya.run_many('ranked', '[1]', priority => 0)$$, 'that and less are free');
+RESET ROLE;
+UPDATE goya.tenants SET max_priority = 7 WHERE id = :'tenant';
+SET LOCAL ROLE regress_run_many_paying;
+SELECT lives_ok($$SELECT goya.run('ranked', priority => 7)$$, 'an administrator gives more, and it counts at once');
+SELECT throws_ok($$SELECT goya.run('ranked', priority => 8)$$, '22023', NULL, '... no more than that');
+RESET ROLE;
+UPDATE goya.tenants SET max_priority = -10 WHERE id = :'tenant';
+SET LOCAL ROLE regress_run_many_paying;
+SELECT goya.run('ranked') AS lowly \gset
+SELECT is((SELECT priority::integer FROM goya.tasks WHERE id = :'lowly'), -10, 'one below 0 is that of tasks which ask for none');
+SELECT throws_ok($$SELECT goya.run('ranked', priority => -9)$$, '22023', NULL, '... and more is refused');
+RESET ROLE;
+SELECT goya_private.start_task(:'tenant', 'regress_run_many_paying', NULL, :'workflow', '{}', NULL, NULL, 50, NULL, NULL, NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL) AS again,
+       goya_private.start_task(:'tenant', 'regress_run_many_paying', NULL, :'workflow', '{}', NULL, NULL, 50, NULL, NULL, NULL, 1, NULL, NULL, :'lowly', 0, 0, NULL) AS child \gset
+SELECT is((SELECT priority::integer FROM goya.tasks WHERE id = :'again'), -10, 'a task that nobody asks for has no more than the tenant may have now');
+SELECT is((SELECT priority::integer FROM goya.tasks WHERE id = :'child'), 50, 'a child has its parent''s');
 ROLLBACK;
 DROP OWNED BY regress_run_many_paying;
 SELECT goya.remove_member('regress_run_many_paying') \g /dev/null

@@ -57,6 +57,9 @@ SELECT pg_temp.try($$ SELECT goya.create_tenant('regress-a') $$);
 SELECT pg_temp.try($$ SELECT goya.create_tenant('Regress A') $$);
 SELECT pg_temp.try($$ SELECT goya.create_tenant(NULL) $$);
 SELECT pg_temp.try($$ SELECT goya.create_tenant('regress-c', 0) $$);
+SELECT pg_temp.try($$ SELECT goya.create_tenant('regress-c', max_priority => 101) $$);
+SELECT pg_temp.try($$ SELECT goya.create_tenant('regress-c', max_priority => NULL) $$);
+SELECT goya.create_tenant('regress-c', max_priority => -100) IS NOT NULL;
 SELECT pg_temp.try($$ SELECT goya.add_member('regress_alice', 'regress-a', 'admin') $$);
 SELECT pg_temp.try($$ SELECT goya.add_member('regress_alice', 'regress-a') $$);
 SELECT pg_temp.try($$ SELECT goya.add_member('regress_alice', 'regress-b') $$);
@@ -66,7 +69,7 @@ SELECT pg_temp.try($$ SELECT goya.add_member('regress_bob', 'regress-absent') $$
 SELECT pg_temp.try($$ SELECT goya.add_member('regress_bob', 'regress-b', 'king') $$);
 SELECT pg_temp.try($$ SELECT goya.add_member('goya_owner', 'regress-b') $$);
 RESET ROLE;
-SELECT t.name, t.status, t.weight, t.settings FROM goya.tenants t WHERE t.name IN ('regress-a', 'regress-b') ORDER BY 1;
+SELECT t.name, t.status, t.weight, t.max_priority, t.settings FROM goya.tenants t WHERE t.name ~ '^regress-[abc]$' OR t.name = 'default' ORDER BY 1;
 SELECT m.role_name, t.name, m.access FROM goya.members m JOIN goya.tenants t ON t.id = m.tenant_id WHERE m.role_name LIKE 'regress%' ORDER BY 1;
 
 -- Everybody acts in its own tenant; readers change nothing; who has no tenant is refused.

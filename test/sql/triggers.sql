@@ -23,7 +23,7 @@ CREATE ROLE regress_bob;
 CREATE ROLE regress_carol;
 CREATE ROLE regress_reader;
 GRANT goya_user TO regress_alice, regress_bob, regress_carol, regress_reader;
-SELECT goya.create_tenant('regress-a') IS NOT NULL, goya.create_tenant('regress-b') IS NOT NULL;
+SELECT goya.create_tenant('regress-a', max_priority => 5) IS NOT NULL, goya.create_tenant('regress-b') IS NOT NULL;
 SELECT goya.add_member('regress_alice', 'regress-a'), goya.add_member('regress_bob', 'regress-a'), goya.add_member('regress_carol', 'regress-b'),
        goya.add_member('regress_reader', 'regress-a', 'reader');
 -- Tasks of this test's workflows that were not told before, as workflow, role, depth, input and trigger without ids and times.
@@ -67,6 +67,7 @@ SELECT pg_temp.try($$ SELECT goya.create_trigger('one', 't', 'event', event => '
 SELECT pg_temp.try($$ SELECT goya.create_trigger('one', 't', 'event', event => 'asset_new', input => '[]') $$);
 SELECT left(pg_temp.try($$ SELECT goya.create_trigger('one', 't', 'event', event => 'asset_new', input => '{"a": "{{ moon.phase }}"}') $$), 27);
 SELECT pg_temp.try($$ SELECT goya.create_trigger('one', 't', 'event', event => 'asset_new', priority => 101) $$);
+SELECT pg_temp.try($$ SELECT goya.create_trigger('one', 't', 'event', event => 'asset_new', priority => 6) $$);
 SELECT pg_temp.try($$ SELECT goya.create_trigger('one', 't', 'event', event => 'asset_new', missed => 'perhaps') $$);
 SELECT pg_temp.try($$ SELECT goya.create_trigger('one', 't', 'event', event => 'asset_new', max_depth => 0) $$);
 SELECT pg_temp.try(format($$ SELECT goya.create_trigger('one', 't', 'cron', schedule => %L) $$, s))

@@ -181,7 +181,67 @@ is(lane($again), 0, '... as does one of the tenant that has the backlog');
 is($node->sql($OPEN), 203, '... both wait, and so does the rest of the flood');
 $door->quit;
 $node->reached($OPEN, 0, 30, 'the batch goes on, and all end');
-$node->sql(q{ALTER SYSTEM RESET goya.max_executors; ALTER SYSTEM RESET goya.batch_size; ALTER SYSTEM RESET goya.batch_time; SELECT pg_reload_conf() \g /dev/null});
+$node->sql(q{ALTER SYSTEM RESET goya.batch_time; SELECT pg_reload_conf() \g /dev/null});
+
+# ---- Shares of the executors by weight: two backlogs that stand in the queue at once, and one executor ----
+$node->create_user($_) foreach 'light', 'heavy';
+$node->sql(q{SELECT goya.create_tenant('light', 1) \g /dev/null
+SELECT goya.create_tenant('heavy', 4) \g /dev/null
+SELECT goya.add_member('light', 'light'), goya.add_member('heavy', 'heavy') \g /dev/null
+GRANT USAGE ON SCHEMA app TO light, heavy});
+foreach my $who ('light', 'heavy')
+{
+	create_workflow($node, 'one', { nodes => [ { key => 'n', kind => 'sql', function => 'app.gate' } ] }, role => $who);
+	create_workflow($node, 'all', { nodes => [ { key => 'm', kind => 'map', over => '{{ input.items }}', node => { kind => 'sql', function => 'app.gate', input => { i => '{{ item }}' } } } ], edges => [] }, role => $who);
+}
+my $both = $node->session;			# what it knows of the weights is to be told to it
+sub backlogs
+{
+	my ($call) = @_;
+
+	$both->query_safe(join "\n", 'BEGIN;', (map { "SET LOCAL ROLE $_; $call;" } 'light', 'heavy'), 'RESET ROLE; COMMIT');
+	$node->reached($OPEN, 0, 60, 'two backlogs end');
+}
+# Of so many that ended first, how many are the tenant's.
+sub first_ended
+{
+	my ($rows, $n, $whose) = @_;
+
+	return $node->sql(qq{SELECT count(*) FROM (SELECT n.name FROM ($rows) r JOIN goya.tenants n ON n.id = r.tenant_id WHERE n.name IN ('light', 'heavy') ORDER BY r.finished_at, r.id LIMIT $n) x WHERE x.name = '$whose'});
+}
+backlogs(q{SELECT count(goya.run('one')) FROM generate_series(1, 200)});
+my $share = first_ended('SELECT tenant_id, finished_at, id FROM goya.tasks', 200, 'heavy');
+ok($share >= 150 && $share <= 170, "weights 1 and 4: of the first 200 tasks of 400, $share of 160 are of the tenant with 4");
+$node->sql(q{UPDATE goya.tenants SET weight = 5 - weight WHERE name IN ('light', 'heavy')});
+backlogs(q{SELECT goya.run('all', jsonb_build_object('items', ARRAY(SELECT generate_series(1, 1000))))});
+# The batch that begins with a map runs up to 100 items of it.
+$share = first_ended('SELECT tenant_id, finished_at, item AS id FROM goya.node_runs WHERE item > 0', 1000, 'light');
+ok($share >= 680 && $share <= 860, "weights exchanged, items of maps, to which executors give their places: $share of 800");
+$both->quit;
+# No weight is rounded away, whatever runs of others.
+foreach my $weight (3, 999, 1000)
+{
+	$node->sql("UPDATE goya.tenants SET weight = $weight WHERE name = 'heavy'");
+	my $rows = 3 * $weight;
+	my $way = $node->sql(qq{SELECT last - first FROM (SELECT min(r) AS first, max(r) AS last FROM (SELECT goya_private.next_rank(n.id, 0) AS r FROM goya.tenants n, generate_series(0, $rows) WHERE n.name = 'heavy') x) y});
+	ok(abs($way - 3000) <= 1, "weight $weight: $rows node runs are as much as three of weight 1 ($way of 3000)");
+}
+$node->sql(q{ALTER SYSTEM RESET goya.max_executors; ALTER SYSTEM RESET goya.batch_size; SELECT pg_reload_conf() \g /dev/null});
+
+# ---- Outside calls of a tenant whose service does not answer leave room for others' ----
+$node->sql(q{ALTER SYSTEM SET goya.max_transfers = 8; SELECT pg_reload_conf() \g /dev/null});
+my $CALLS = q{SELECT count(*) FILTER (WHERE n.status = 'running') || ' ' || (SELECT count(*) FROM goya_private.ready WHERE lane = 5) FROM goya.node_runs n JOIN goya.tenants t ON t.id = n.tenant_id WHERE t.name = 'light'};
+create_workflow($node, 'calls', { nodes => [ { key => 'm', kind => 'map', over => '{{ input.items }}', node => { kind => 'http', url => "$http/{{ input.what }}" } } ], edges => [] }, role => $_) foreach 'light', 'quiet';
+my $silent = $node->sql(q{SELECT goya.run('calls', jsonb_build_object('what', 'hang', 'items', ARRAY(SELECT generate_series(1, 40))))}, role => 'light');
+$node->reached($CALLS, '6 34', 20, 'six calls of a tenant are in flight, three quarters of what may be, and 34 wait');
+my $more = $node->sql(q{SELECT goya.run('calls', jsonb_build_object('what', 'json', 'items', ARRAY(SELECT generate_series(1, 100))))}, role => 'light');
+ended($node, $node->sql(q{SELECT goya.run('calls', jsonb_build_object('what', 'json', 'items', ARRAY(SELECT generate_series(1, 100))))}, role => 'quiet'), 'succeeded', 10, '100 calls of another tenant end');
+$node->reached($CALLS, '6 134', 20, 'those of the first wait, all that there are');
+$node->sql("SELECT goya.cancel('$silent')", role => 'light');
+ended($node, $more, 'succeeded', 20, '... and go on when there is room');
+$node->reached($OPEN, 0, 20, 'nothing is left');
+is($node->sql('SELECT count(*) FROM goya_private.ready'), 0, '... nor waits');
+is_sound($node);
 
 # ---- D9: 5000 calls at once and 256 descriptors ----
 my $postmaster = $node->{_pid};
