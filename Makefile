@@ -107,6 +107,9 @@ DATA_built = goya--$(EXTVERSION).sql
 PGFILEDESC = "goya - AI and media workflows inside PostgreSQL"
 
 PG_CPPFLAGS = -I$(libpq_srcdir)
+# Not said: unused parameters, since callbacks and PG_FUNCTION_ARGS have the parameters that PostgreSQL, curl and libpq give them; int compared with a
+# size_t, since PostgreSQL counts in int and its lengthof is a size_t (its own headers have both); fields that an initializer leaves out (clang), since
+# they are to be zero.
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
 SHLIB_LINK = -lcurl -ljansson -lcrypto $(libpq)
 # The test build: processes can be made to fail at named points (src/crash_point.h).

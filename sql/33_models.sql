@@ -255,17 +255,21 @@ BEGIN
             HINT = 'Write text with {{ variables }}.';
     END IF;
     PERFORM goya.check_schema(coalesce(set_prompt.variables, '{}'), 'null');
-    -- One after the other: two at once would take the same number.
-    PERFORM pg_advisory_xact_lock(hashtextextended('goya prompt ' || tenant || ' ' || set_prompt.name, 0));
-    SELECT p.* INTO newest FROM goya.prompts p WHERE p.tenant_id = tenant AND p.name = set_prompt.name ORDER BY p.version DESC LIMIT 1;
-    IF (newest.template, newest.system, newest.variables) IS NOT DISTINCT FROM
-       (set_prompt.template, coalesce(set_prompt.system, ''), coalesce(set_prompt.variables, '{}')) THEN
-        RETURN newest.version;
-    END IF;
-    INSERT INTO goya.prompts (tenant_id, name, version, system, template, variables, note, created_by)
-    VALUES (tenant, set_prompt.name, coalesce(newest.version, 0) + 1, coalesce(set_prompt.system, ''), set_prompt.template, coalesce(set_prompt.variables, '{}'),
-            coalesce(set_prompt.note, ''), goya.current_caller());
-    RETURN coalesce(newest.version, 0) + 1;
+    -- Two at once take the same number: the second waits for the first, as its row says, and then counts again.
+    LOOP
+        SELECT p.* INTO newest FROM goya.prompts p WHERE p.tenant_id = tenant AND p.name = set_prompt.name ORDER BY p.version DESC LIMIT 1;
+        IF (newest.template, newest.system, newest.variables) IS NOT DISTINCT FROM
+           (set_prompt.template, coalesce(set_prompt.system, ''), coalesce(set_prompt.variables, '{}')) THEN
+            RETURN newest.version;
+        END IF;
+        INSERT INTO goya.prompts (tenant_id, name, version, system, template, variables, note, created_by)
+        VALUES (tenant, set_prompt.name, coalesce(newest.version, 0) + 1, coalesce(set_prompt.system, ''), set_prompt.template,
+                coalesce(set_prompt.variables, '{}'), coalesce(set_prompt.note, ''), goya.current_caller())
+        ON CONFLICT (tenant_id, name, version) DO NOTHING;
+        IF FOUND THEN
+            RETURN coalesce(newest.version, 0) + 1;
+        END IF;
+    END LOOP;
 END;
 $$;
 COMMENT ON FUNCTION goya.set_prompt(text, text, text, jsonb, text) IS

@@ -136,7 +136,24 @@ BEGIN
 END;
 $$;
 
--- pg_cron's job. due is the minute in which the job started; the slot is the newest of the schedule in the five minutes before it.
+-- A slot that pg_cron's job had to give up: something that it needs stays locked. With missed skip that is its end, and the tenant is told; else the
+-- engine makes up for it, when it can (fire_intervals).
+CREATE FUNCTION goya_private.give_up_slot(t goya.triggers, slot timestamptz) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF t.missed = 'skip' THEN
+        PERFORM goya_private.publish_event(t.tenant_id, 'trigger_failed', t.id,
+            jsonb_build_object('trigger', t.name, 'workflow', (SELECT w.name FROM goya.workflows w WHERE w.id = t.workflow_id),
+                'slot', goya_private.slot_text(give_up_slot.slot),
+                'error', jsonb_build_object('code', '55P03', 'message', 'a lock was not to be had in time',
+                    'detail', 'A transaction keeps the trigger, or the wallet of its tenant, locked. The slot is skipped.',
+                    'hint', 'End that transaction. With missed once or all a slot is made up for.')), NULL, 0);
+    END IF;
+END;
+$$;
+
+-- pg_cron's job. due is the minute in which the job started; the slot is the newest of the schedule in the five minutes before it. pg_cron has places for
+-- few jobs at once, and they are everybody's: a tenant that keeps locked what its own trigger needs has them for goya.lock_wait and no longer.
 CREATE FUNCTION goya_private.fire_trigger(trigger_id uuid, due timestamptz) RETURNS uuid
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 #variable_conflict use_column
@@ -145,19 +162,30 @@ DECLARE
     latest  timestamptz;
     started uuid;
 BEGIN
-    -- Locked first and read then: an enabling or disabling that was under way is seen.
-    PERFORM FROM goya.triggers x WHERE x.id = fire_trigger.trigger_id FOR UPDATE;
-    SELECT (l.whole).* INTO t FROM goya_private.live_triggers l WHERE l.id = fire_trigger.trigger_id AND l.kind = 'cron';
-    IF NOT FOUND THEN
-        RETURN NULL;
-    END IF;
-    latest := coalesce((goya_private.cron_slots(t.schedule, due - interval '5 minutes', due, 1))[1], due);
-    IF latest <= t.last_slot THEN
-        RETURN (SELECT s.task_id FROM goya_private.trigger_slots s WHERE s.trigger_id = t.id AND s.slot = goya_private.slot_text(latest));
-    END IF;
-    started := goya_private.fire_slots(t, CASE WHEN t.missed = 'skip' THEN NULL
-        ELSE goya_private.cron_slots(t.schedule, t.last_slot, latest - interval '1 second', 100) END, latest);
-    UPDATE goya.triggers x SET last_slot = latest, next_due = goya_private.cron_next(t.schedule, latest) WHERE x.id = t.id;
+    -- The transaction is the job's. What the database or the role has as lock_timeout counts when it is less.
+    PERFORM set_config('lock_timeout', (SELECT min(nullif(s.setting, '0')::integer)::text FROM pg_settings s WHERE s.name IN ('lock_timeout', 'goya.lock_wait')), true);
+    BEGIN
+        -- Locked first and read then: an enabling or disabling that was under way is seen.
+        PERFORM FROM goya.triggers x WHERE x.id = fire_trigger.trigger_id FOR UPDATE;
+        SELECT (l.whole).* INTO t FROM goya_private.live_triggers l WHERE l.id = fire_trigger.trigger_id AND l.kind = 'cron';
+        IF NOT FOUND THEN
+            RETURN NULL;
+        END IF;
+        latest := coalesce((goya_private.cron_slots(t.schedule, due - interval '5 minutes', due, 1))[1], due);
+        IF latest <= t.last_slot THEN
+            RETURN (SELECT s.task_id FROM goya_private.trigger_slots s WHERE s.trigger_id = t.id AND s.slot = goya_private.slot_text(latest));
+        END IF;
+        started := goya_private.fire_slots(t, CASE WHEN t.missed = 'skip' THEN NULL
+            ELSE goya_private.cron_slots(t.schedule, t.last_slot, latest - interval '1 second', 100) END, latest);
+        UPDATE goya.triggers x SET last_slot = latest, next_due = goya_private.cron_next(t.schedule, latest) WHERE x.id = t.id;
+    EXCEPTION WHEN lock_not_available THEN
+        SELECT (l.whole).* INTO t FROM goya_private.live_triggers l WHERE l.id = fire_trigger.trigger_id AND l.kind = 'cron';
+        latest := coalesce((goya_private.cron_slots(t.schedule, due - interval '5 minutes', due, 1))[1], due);
+        IF latest > t.last_slot THEN
+            PERFORM goya_private.give_up_slot(t, latest);
+        END IF;
+        started := NULL;
+    END;
     RETURN started;
 END;
 $$;

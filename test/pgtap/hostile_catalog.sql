@@ -22,6 +22,7 @@ SELECT is_empty($$SELECT rolname FROM pg_roles WHERE rolname IN ('goya_owner', '
 SELECT is_empty($$SELECT name FROM functions WHERE lanname = 'plpgsql' AND NOT coalesce(proconfig, '{}') @> ARRAY['search_path=pg_catalog, pg_temp']$$, 'all of PL/pgSQL has that search_path');
 SELECT is_empty($$SELECT name FROM functions WHERE lanname = 'sql' AND prosqlbody IS NULL AND NOT coalesce(proconfig, '{}') @> ARRAY['search_path=pg_catalog, pg_temp']
     AND EXISTS (SELECT FROM aclexplode(proacl) a WHERE a.grantee <> proowner)$$, 'all of SQL that anybody may call has it, or was parsed when it was made');
+SELECT is_empty($$SELECT name FROM functions WHERE prosrc ~* 'advisory'$$, 'nobody waits for an advisory lock, which anybody may take and keep');
 -- Dynamic SQL is a constant: nothing of a caller's is ever part of a statement's text. search_assets puts constants together; its values are parameters.
 SELECT is_empty($$SELECT name FROM functions WHERE lanname = 'plpgsql' AND name <> 'goya.search_assets' AND prosrc ~ '(?n)^\s*(RETURN QUERY |FOR .* IN )?EXECUTE\s+(?!''|\$cron\$)'$$, 'dynamic SQL begins with a constant');
 SELECT is_empty($$SELECT name FROM functions WHERE lanname = 'plpgsql' AND prosrc ~ 'EXECUTE\s+''[^'']*''\s*(\|\||\))'$$, 'and has nothing added to it');

@@ -172,6 +172,9 @@ $node->reached("$error '$late'", 'failed CRASH 57P02', 20, 'who goes on after it
 like($node->sql("SELECT error ->> 'detail' FROM goya.tasks WHERE id = '$late'"), qr/went on after its time was over/, '... the error says why');
 $node->reached("$error '$endless'", 'cancelled CANCELLED 57014', 10, '... the cancelled one is cancelled');
 $node->reached("SELECT count(*) FROM goya.activity WHERE task_id IN ('$late', '$endless')", 0, 10, '... and runs no more');
+# Five seconds after its time, which is 0.3 s; the rest is the machine's.
+my $took = $node->sql("SELECT extract(epoch FROM finished_at - created_at)::numeric(10, 3) FROM goya.tasks WHERE id = '$late'");
+cmp_ok($took, '<', 8, "... it was not given much more than 5 s ($took s)");
 is($node->sql('SELECT last_value FROM app.calls'), 2, '... neither was run again');
 is($node->sql("SELECT count(*) FROM app.effects WHERE task IN ('$late', '$endless')"), 0, '... no effect of theirs is left');
 $node->reached('SELECT count(*) FROM goya_private.crashes', 0, 10, '... and no count');

@@ -61,7 +61,8 @@ sub one { my ($name, @nodes) = @_; return create_workflow($node, $name, { nodes 
 sub begin
 {
 	return if $quiet;
-	$node = $quiet = GoyaNode->start(name => 'quiet', conf => $GoyaWork::CONF);
+	my $places = PostgreSQL::Test::Utils::tempdir_short();
+	$node = $quiet = GoyaNode->start(name => 'quiet', conf => $GoyaWork::CONF . "goya.cli = on\ngoya.cli_directory = '$places'\n");
 	$http = http_server();
 	create_studio($node);
 	$node->sql($FUNCTIONS);
@@ -94,6 +95,10 @@ sub runs
 }
 
 sub calls_of { my ($id) = @_; return grep { ($_->{query}{task} // '') eq $id } http_log($http); }
+
+# Processes with this argument.
+sub slurp { my ($file) = @_; open my $in, '<', $file or return; local $/; return scalar <$in>; }
+sub programs { my ($word) = @_; return grep { (slurp("/proc/$_/cmdline") // '') =~ /\x{0}\Q$word\E(\x{0}|$)/ } map { m{(\d+)$} } glob '/proc/[0-9]*'; }
 
 # Waits until the server has answered the task's call, by its log and its own delay.
 sub answered { my ($id, $ms) = @_; my ($call) = calls_of($id); return until_true(sub { time > $call->{time} + $ms / 1000 + 0.2 }, 10); }
@@ -247,6 +252,8 @@ sub part_fast
 		$node->stop('fast');
 		my $seconds = time - $start;
 		cmp_ok($seconds, '<=', $allowed, sprintf 'L1: with %s a fast stop takes no more than 3 s (%.2f s)', $name, $seconds);
+		# goya-guard gives a program two seconds, also after the server is gone.
+		ok(defined until_true(sub { !programs('86399') }, 8), "L1: with $name it is gone soon after") if $name =~ /program/;
 		$node->start;
 	};
 	$stop->('nothing to do');
@@ -271,6 +278,16 @@ sub part_fast
 		$node->sql("SELECT goya.cancel('$id')", role => 'studio');
 		ended($node, $id, 'cancelled', 10, 'L1: and can be cancelled');
 	}
+	# It hears no SIGTERM, and what it started has left its session.
+	$node->sql(q{SELECT goya.create_program('deaf', '/bin/sh', ARRAY['-c', 'trap "" TERM; (setsid sleep 86399 &); while :; do sleep 86399; done'], NULL)});
+	one('deaf program', { key => 'p', kind => 'cli', program => 'deaf' });
+	my $id = run_task($node, 'deaf program');
+	ok(defined until_true(sub { programs('86399') == 2 }, 10), 'L1: a program that is deaf to SIGTERM runs');
+	$stop->('a program that is deaf to SIGTERM');
+	ok(defined until_true(sub { programs('86399') == 2 }, 10), 'L1: it runs again after the start, once: nothing was left of it');
+	$node->sql("SELECT goya.cancel('$id')", role => 'studio');
+	ended($node, $id, 'cancelled', 15, 'L1: and can be cancelled');
+	ok(defined until_true(sub { !programs('86399') }, 10), 'L1: with all that it has started');
 	is_sound($node, 'L1: goya.check() is empty after fast stops');
 	return;
 }

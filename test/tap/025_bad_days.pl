@@ -30,12 +30,21 @@ BEGIN
     UPDATE app.counters SET n = n + 1 WHERE id = 3 - first;
     RETURN input;
 END $$;
--- As a statement in a transaction of a higher isolation level would fail, the first two times.
+-- Goya's own transactions are READ COMMITTED, so a node meets this in another database only: one that it has reached by dblink, here this one. A row that was read
+-- is changed by somebody else before it is changed in the transaction that read it, the first two times.
+CREATE EXTENSION dblink;
 CREATE SEQUENCE app.tries;
-GRANT USAGE ON SEQUENCE app.tries TO studio;
-CREATE FUNCTION app.unlucky(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+CREATE FUNCTION app.unlucky(input jsonb) RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+    here text := format('host=%s port=%s dbname=%s user=postgres', current_setting('unix_socket_directories'), current_setting('port'), current_database());
 BEGIN
-    IF nextval('app.tries') < 3 THEN RAISE EXCEPTION 'could not serialize access' USING ERRCODE = '40001'; END IF;
+    PERFORM dblink_connect('there', here), dblink_exec('there', 'BEGIN ISOLATION LEVEL REPEATABLE READ');
+    PERFORM FROM dblink('there', 'SELECT n FROM app.counters WHERE id = 3') d(n integer);
+    IF nextval('app.tries') < 3 THEN
+        PERFORM dblink_exec(here, 'UPDATE app.counters SET n = n + 1 WHERE id = 3');
+    END IF;
+    PERFORM dblink_exec('there', 'UPDATE app.counters SET n = n + 100 WHERE id = 3');
+    PERFORM dblink_exec('there', 'COMMIT'), dblink_disconnect('there');
     RETURN input;
 END $$;
 CREATE FUNCTION app.never(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'never' USING ERRCODE = '40001'; END $$;
@@ -58,6 +67,8 @@ is($node->sql(q{SELECT count(*) FROM goya.tasks WHERE status <> 'succeeded'}), 0
 is($node->sql('SELECT string_agg(n::text, $$ $$ ORDER BY id) FROM app.counters WHERE id < 3'), '40 40', '... with their effects once');
 cmp_ok(scalar(() = log_since($node, $offset) =~ /deadlock detected/g) + $node->sql(q{SELECT deadlocks FROM pg_stat_database WHERE datname = 'goya'}), '>', 0, '... and there were deadlocks');
 ended($node, run_task($node, 'unlucky'), 'succeeded', 10, 'a serialization failure is tried again');
+is(scalar(() = log_since($node, $offset) =~ /ERROR:  could not serialize access due to concurrent update/g) . ' ' . $node->sql('SELECT n FROM app.counters WHERE id = 3'), '2 102',
+	'... PostgreSQL has said so twice, and the third time it was done');
 my $never = run_task($node, 'never');
 ended($node, $never, 'failed', 20, 'one that always comes is a failure in the end');
 is($node->sql("SELECT error ->> 'class' FROM goya.tasks WHERE id = '$never'"), 'TRANSIENT', '... of class TRANSIENT');
@@ -121,6 +132,20 @@ foreach my $preload ('goya,goya', 'goya,pg_cron', 'pg_cron', 'pg_cron,goya')
 	unlike(log_since($node, $offset), qr/PANIC|FATAL:  (?!the database)|terminated by signal/, '... without a word of alarm in the log');
 	$node->stop;
 }
+
+# In postgresql.conf nobody refuses them: each is a line in the log, the default counts, and the server starts as if it were not there.
+my %bad = (max_executors => 65, poll_interval => 0, batch_time => q{'soon'}, listen => 'perhaps', http_max_response => -1, no_such => 1);
+$node->append_conf('postgresql.conf', "include_if_exists = 'bad.conf'\n");
+$node->append_conf('bad.conf', join '', map { "goya.$_ = $bad{$_}\n" } sort keys %bad);
+$offset = log_size($node);
+$node->start;
+my @untold = grep { log_since($node, $offset) !~ /(?:LOG|WARNING):  [^\n]*"goya\.$_"/ } sort keys %bad;
+is("@untold", '', 'started with values that are none: the log names each');
+is($node->sql(q{SELECT count(*) FROM pg_settings WHERE name IN ('goya.poll_interval', 'goya.batch_time', 'goya.http_max_response', 'goya.listen') AND setting = boot_val}), 4, '... the defaults count');
+ended($node, run_task($node, 'echo'), 'succeeded', 20, '... a task runs');
+unlike(log_since($node, $offset), qr/PANIC|FATAL:  (?!the database)|terminated by signal/, '... without a word of alarm');
+$node->stop;
+unlink $node->data_dir . '/bad.conf';
 
 # ---- no worker slots ----
 

@@ -430,7 +430,7 @@ foreach my $case (
 	is($node->sql('SELECT count(*) FROM app.diary'), 1, "$what: the third did not run");
 }
 my $waiting = create_workflow($node, 'later', { nodes => [ { key => 'w', kind => 'wait', signal => 'go' }, { key => 'c', kind => 'sql', function => 'app.last' } ], edges => [ { from => 'w', to => 'c' } ] }, role => 'vic');
-foreach my $case ([ 'a suspended tenant', q{SELECT goya.suspend_tenant('vics')}, q{SELECT goya.activate_tenant('vics')} ], [ 'a dropped role', 'ALTER ROLE vic RENAME TO victor', 'ALTER ROLE victor RENAME TO vic' ])
+foreach my $case ([ 'a suspended tenant', q{SELECT goya.suspend_tenant('vics')}, q{SELECT goya.activate_tenant('vics')} ], [ 'a renamed role', 'ALTER ROLE vic RENAME TO victor', 'ALTER ROLE victor RENAME TO vic' ])
 {
 	my ($what, $take, $give) = @$case;
 	my $id = start_task('vic', 'later', {});
@@ -440,6 +440,18 @@ foreach my $case ([ 'a suspended tenant', q{SELECT goya.suspend_tenant('vics')},
 	my $answer = ended_task($id);
 	is("$answer->{status} $answer->{code}", 'failed 42501', "$what: its next node is refused");
 	$node->sql("$give \\g /dev/null");
+}
+# A role that owns nothing is dropped while its task waits between two nodes.
+$node->sql(q{CREATE ROLE gil; GRANT goya_user TO gil; SELECT goya.add_member('gil', 'vics') \g /dev/null});
+{
+	my $id = start_task('gil', 'later', {});
+	$node->reached("SELECT status FROM goya.tasks WHERE id = '$id'", 'waiting', 10, 'a dropped role: its task waits');
+	$session->query_safe('RESET ROLE');
+	$node->sql('DELETE FROM app.diary; DROP ROLE gil');
+	$node->sql("SELECT goya.signal('$id', 'go') \\g /dev/null");
+	my $answer = ended_task($id);
+	is("$answer->{status} $answer->{code}", 'failed 42501', 'a dropped role: its next node is refused');
+	is($node->sql('SELECT count(*) FROM app.diary'), 0, 'a dropped role: and has not run');
 }
 
 # ================ what somebody prepared before CREATE EXTENSION ================

@@ -2,7 +2,7 @@
 #
 # The locks: a task's row, by goya.pause, while a call of it ends and while its SQL chain runs in a batch with 200 tasks of another tenant; an approval, by
 # goya.approve, while the task is cancelled; a wallet, by goya.run, while a priced task of it ends and another one is cancelled; a cancel request that is not
-# committed, while the parent ends. Others' tasks end meanwhile; when the lock is gone the held task goes on by itself, and does nothing twice.
+# committed, while the parent ends; a cron trigger, or the wallet that it needs, while pg_cron's job fires it. Others' tasks end meanwhile; when the lock is gone the held task goes on by itself, and does nothing twice.
 #
 # Decided: what is to run together is due at the same moment (run_at), which comes when all is in place (come); a call ends when it may (release); no sleeps.
 # Seconds are measured in the database, from that moment.
@@ -205,6 +205,48 @@ is($node->sql(told('rivals', 'succeeded')), 0, 'an event: of the other tenant no
 $holder->query_safe('ROLLBACK');
 $node->reached(told('rivals', 'succeeded'), 1, 20, 'an event: let go, it does');
 is($node->sql("SELECT count(*) FROM goya.events WHERE type = 'trigger_failed'"), 0, 'an event: no trigger has failed');
+is_sound($node);
+
+# ---- a cron trigger, and a wallet, that pg_cron's job needs ----
+
+create_workflow($node, 'ticks', { nodes => [{ key => 'n', kind => 'noop' }] }, role => 'rival');
+create_workflow($node, 'priced ticks', { nodes => [{ key => 'n', kind => 'noop', price => 'step' }] }, role => 'rival');
+# They are due once a month, so that they are only fired here.
+my %trigger = map { my ($workflow, $name, $missed) = @$_; $name => $node->sql("SELECT goya.create_trigger('$workflow', '$name', 'cron', schedule => '0 0 1 * *', missed => '$missed')", role => 'rival') }
+	([ 'ticks', 'skips', 'skip' ], [ 'ticks', 'makes up', 'once' ], [ 'priced ticks', 'pays', 'skip' ]);
+my $lost = q{SELECT string_agg(concat_ws(' ', data ->> 'workflow', data ->> 'trigger', data #>> '{error,code}'), ', ' ORDER BY id) FROM goya.events WHERE type = 'trigger_failed'};
+
+# job(NAME): what pg_cron's job of it answers, or 'late'.
+sub job
+{
+	my ($name) = @_;
+	my ($done, $out) = $node->try_sql("SET statement_timeout = '4s'; SELECT coalesce(goya_private.fire_trigger('$trigger{$name}', date_trunc('minute', now()) + interval '1 minute')::text, 'nothing')");
+
+	return !$done ? 'late' : $out =~ /^[0-9a-f-]{36}$/ ? 'a task' : $out;
+}
+
+$holder = hold(q{SELECT goya.disable_trigger('ticks', 'skips')});
+is(job('skips'), 'nothing', 'a trigger: pg_cron\'s job does not wait for who keeps it locked');
+is($node->sql($lost), 'ticks skips 55P03', 'a trigger: its tenant is told of the slot');
+$holder->query_safe('ROLLBACK');
+is(job('skips'), 'a task', 'a trigger: let go, it fires');
+
+# This month's slot was missed, and the engine has to make up for it.
+$holder = $node->session;
+push @holders, $holder;
+$holder->query_safe("BEGIN; UPDATE goya.triggers SET last_slot = now() - interval '40 days', next_due = date_trunc('month', now()) WHERE id = '$trigger{'makes up'}'; SELECT goya_private.wake()");
+is(job('makes up'), 'nothing', 'a trigger that makes up: the job does not wait, either');
+is($node->sql($lost), 'ticks skips 55P03', 'a trigger that makes up: nothing is said to be lost');
+is($node->sql("SELECT count(*) FROM goya_private.trigger_slots WHERE trigger_id = '$trigger{'makes up'}'"), 0, 'a trigger that makes up: nothing is fired meanwhile');
+$holder->query_safe('COMMIT');
+$node->reached("SELECT count(*) FROM goya_private.trigger_slots WHERE trigger_id = '$trigger{'makes up'}' AND task_id IS NOT NULL", 1, 10, 'a trigger that makes up: let go, the engine fires it');
+
+$holder = hold(q{SELECT goya.run('priced', '{}')});
+is(job('pays'), 'nothing', 'a wallet: pg_cron\'s job does not wait for it');
+is($node->sql($lost), 'ticks skips 55P03, priced ticks pays 55P03', 'a wallet: the tenant is told of the slot');
+$holder->query_safe('ROLLBACK');
+is(job('pays'), 'a task', 'a wallet: let go, it fires');
+$node->reached(q{SELECT count(*) FROM goya.tasks t JOIN goya.workflows w ON w.id = t.workflow_id WHERE w.name LIKE '%ticks' AND t.status = 'succeeded'}, 3, 10, 'triggers: what was fired has run');
 is_sound($node);
 
 # ---- the cancel of a child, not committed, while its parent ends ----

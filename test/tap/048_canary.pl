@@ -69,7 +69,9 @@ track_activity_query_size = 100kB
 CONF
 create_studio($node);
 $node->sql('CREATE EXTENSION pg_stat_statements');
-my $notified = $node->session;
+# It may connect, and nothing else: what it hears anybody hears.
+$node->sql('CREATE ROLE passer');
+my $notified = $node->session(role => 'passer');
 $notified->query_safe("LISTEN $_") foreach qw(goya_stream goya_asset goya_task goya);
 open $out, '>', "$dir/set.pgbench" or die $!;
 print $out "SELECT goya.set_secret(:name, :value, ARRAY['http://127.0.0.1:' || :port::text], 'for the test');\n";
@@ -255,9 +257,16 @@ foreach my $name (grep { /stream/ } sort keys %node)
 	is(found($text), '', "$name: nobody reads it");
 	like($text, qr/\[secret key\]/, 'but that it was there') if $name =~ /_(ok|hang|pieces)$/;
 }
+my ($asset) = $node->sql(q{INSERT INTO goya.assets (name, uri, media_type) VALUES ('unheard of', 'file:///unheard-of', 'video') RETURNING id}, role => 'studio');
 my $notes = join "\n", map { $notified->query_safe('SELECT 1') } 1 .. 2;
 like($notes, qr/Asynchronous notification "goya_stream"/, 'streams were announced');
 is(found($notes), '', 'without it');
+# docs/security.md says what everybody hears.
+my %heard;
+$heard{"$1 " . join ' ', sort keys %{ JSON::PP::decode_json($2) }}++ while $notes =~ /Asynchronous notification "(\w+)" with payload "(.*)" received from/g;
+is(join(', ', sort keys %heard), 'goya_asset ids, goya_stream item node seq task_id', 'who may only connect hears ids, nodes and numbers');
+like($notes, qr/"goya_asset" with payload "\{"ids": \["$asset"\]\}"/, 'the id of an asset');
+unlike($notes, qr/unheard.of/, 'and nothing else of it');
 $notified->quit;
 
 # ---- all that a superuser can read ----
