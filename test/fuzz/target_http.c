@@ -40,6 +40,8 @@ GoyaEgress *goya_egress_for(const pg_uuid_t *tenant, MemoryContext cxt) { NOT_RE
 const GoyaExchangeType *goya_exchange_type(GoyaNodeKind kind) { NOT_REACHED(); }
 GoyaExchange *goya_exchange_start(GoyaBatch *b, const GoyaWork *w, GoyaNodeScope *scope, const GoyaExchangeType *type) { NOT_REACHED(); }
 void goya_exchange_judge(GoyaExchange *x, GoyaHttpResult *last, GoyaBatch *b, const GoyaWork *w, GoyaOutcome *o) { NOT_REACHED(); }
+bool goya_shares_take(const pg_uuid_t *tenant) { NOT_REACHED(); }
+void goya_shares_return(const pg_uuid_t *tenant) { NOT_REACHED(); }
 GoyaQueued *goya_batch_queue(GoyaBatch *b, GoyaTask *task, int lane, int verb, int node, int item, int attempt, TimestampTz due) { NOT_REACHED(); }
 
 void

@@ -181,7 +181,7 @@ SQL
 		$node->sql(<<"SQL");
 CREATE ROLE $tenant LOGIN;
 GRANT goya_user TO $tenant;
-SELECT goya.create_tenant('$tenant');
+SELECT goya.create_tenant('$tenant', max_priority => 100);
 SELECT goya.add_member('$tenant', '$tenant');
 SELECT goya.top_up($MONEY, 'start', '$tenant');
 SQL
