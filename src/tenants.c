@@ -121,15 +121,15 @@ goya_tenant_check_priority(const pg_uuid_t *tenant, int priority)
 {
 	int			max = goya_tenant_share(tenant).max_priority;
 
-	if (priority <= max || priority > 100)	/* beyond what any task has: said elsewhere */
-		return priority;
 	if (priority == 0)
-		return max;
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("priority %d is higher than this tenant's tasks may have", priority),
-			 errdetail("The highest is %d: priority goes before the work of all tenants.", max),
-			 errhint("Leave priority out, or ask an administrator to raise max_priority of the tenant in goya.tenants.")));
+		return Min(max, 0);
+	if (priority > max && priority <= 100)	/* beyond what any task has: said elsewhere */
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("priority %d is higher than this tenant's tasks may have", priority),
+				 errdetail("The highest is %d: priority goes before the work of all tenants.", max),
+				 errhint("Leave priority out, or ask an administrator to raise max_priority of the tenant in goya.tenants.")));
+	return priority;
 }
 
 /* goya_private.check_priority(tenant_id, priority) */
