@@ -163,8 +163,11 @@ goya_node_start_call(GoyaBatch *b, const GoyaWork *w)
 			goya_shares_return(&w->task->tenant);
 		if (call->exchange->pause_ms > 0)
 		{
-			goya_batch_queue(b, w->task, GOYA_LANE_ENGINE, GOYA_VERB_RUN, w->node, w->item, w->attempt,
-							 TimestampTzPlusMilliseconds(GetCurrentTimestamp(), call->exchange->pause_ms));
+			GoyaQueued *q = goya_batch_queue(b, w->task, GOYA_LANE_ENGINE, GOYA_VERB_RUN, w->node, w->item, w->attempt,
+											 TimestampTzPlusMilliseconds(GetCurrentTimestamp(), call->exchange->pause_ms));
+
+			q->tries = w->tries;	/* a lost call has its row already */
+			q->held = w->held;
 			return;
 		}
 		if (call->exchange->known)

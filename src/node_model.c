@@ -31,8 +31,12 @@ start(GoyaExchange *x, GoyaBatch *b, const GoyaWork *w, GoyaNodeScope *scope, Js
 	x->known = call->cached != NULL;
 	if (x->known)
 		return true;
-	if (!goya_model_limit_take(&call->place, &call->targets[0], goya_model_expected_tokens(call, &call->targets[0]), &x->pause_ms) && w->tries == 0)
-		return false;			/* a call that was lost and is made again does not wait: it has its row already */
+	if (!goya_model_limit_take(&call->place, &call->targets[0], goya_model_expected_tokens(call, &call->targets[0]), &x->pause_ms))
+	{
+		if (w->tries == 0)
+			return false;
+		x->pause_ms = 0;		/* a call that was lost and is made again does not wait: it has its row already */
+	}
 	if (call->stream)
 		call->out = goya_stream_open(x->cxt, &w->task->id, w->task->plan->nodes[w->node].key, w->item, w->attempt);
 	if (call->stream && call->sealed)

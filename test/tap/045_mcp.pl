@@ -263,8 +263,14 @@ $node->refused(q{SELECT goya.create_mcp_server('x', 'http://127.0.0.1/', auth =>
 # ---- a disabled server, a restarted engine, other tenants ----
 $node->sql(q{SELECT goya.update_mcp_server('modern', enabled => false)}, role => 'studio');
 is(call('modern', 'fine')->{status}, 'failed', 'a disabled server is not called');
+create_workflow($node, 'again', { nodes => [ { key => 'call', kind => 'mcp', server => 'every', tool => 'trigger-long-running-operation', idempotent => JSON::PP::true,
+	arguments => { duration => 2, steps => 1 }, retry => { max_attempts => 1 } } ] });
+my @lost = map { run_task($node, 'again') } 1 .. 3;
+$node->reached(sprintf("SELECT count(*) FROM goya.node_runs WHERE task_id IN ('%s') AND status = 'running'", join "','", @lost), 3, 10, 'three calls are in flight');
 my ($engine) = worker_pid($node, 'engine');
 $node->sql("SELECT pg_terminate_backend($engine)");
+ended($node, $_, 'succeeded', 20, 'a lost call is made again, also one that has to wait for the session of the first') foreach @lost;
+is($node->sql(sprintf "SELECT count(*), min(attempt), max(attempt) FROM goya.node_runs WHERE task_id IN ('%s')", join "','", @lost), '3|1|1', '... as the same node run');
 is(call('odd', 'fine')->{output}{text}, 'fine', 'a new engine opens a session of its own');
 $node->sql(q{CREATE ROLE stranger LOGIN; GRANT goya_user TO stranger; SELECT goya.create_tenant('strangers'); SELECT goya.add_member('stranger', 'strangers')});
 is($node->sql(q{SELECT (SELECT count(*) FROM goya.mcp_servers) + (SELECT count(*) FROM goya.mcp_tools) + (SELECT count(*) FROM goya.mcp_calls)}, role => 'stranger'),
