@@ -16,6 +16,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "commands/trigger.h"
+#include "hash.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -46,13 +47,7 @@ goya_batch_system_id(void)
 HTAB *
 goya_batch_hash(GoyaBatch *b, const char *name, Size keysize, Size entrysize)
 {
-	HASHCTL		ctl;
-
-	memset(&ctl, 0, sizeof(ctl));
-	ctl.keysize = keysize;
-	ctl.entrysize = entrysize;
-	ctl.hcxt = b->cxt;
-	return hash_create(name, 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	return goya_hash_create(name, 64, keysize, entrysize, b->cxt);
 }
 
 GoyaBatch *

@@ -20,6 +20,7 @@
 
 #include <limits.h>
 
+#include "hash.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
@@ -46,18 +47,10 @@ share_of(const pg_uuid_t *tenant)
 	bool		found;
 
 	if (shares == NULL)
-	{
-		HASHCTL		ctl;
-
-		memset(&ctl, 0, sizeof(ctl));
-		ctl.keysize = sizeof(pg_uuid_t);
-		ctl.entrysize = sizeof(Share);
-		ctl.hcxt = TopMemoryContext;
-		shares = hash_create("goya call shares", 32, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	}
+		shares = goya_hash_create("goya call shares", 32, sizeof(pg_uuid_t), sizeof(Share), TopMemoryContext);
 	s = hash_search(shares, tenant, HASH_ENTER, &found);
 	if (!found)
-		s->in_flight = s->taken = 0;
+		s->in_flight = 0;
 	if (!found || s->claim != claim)
 		s->taken = 0;
 	s->claim = claim;

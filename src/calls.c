@@ -17,6 +17,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "hash.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/ipc.h"
@@ -42,7 +43,6 @@ goya_calls_create(GoyaHttp *http, int epoch, Oid extension)
 {
 	MemoryContext cxt = AllocSetContextCreate(TopMemoryContext, "goya calls", ALLOCSET_DEFAULT_SIZES);
 	GoyaCalls  *c = MemoryContextAllocZero(cxt, sizeof(GoyaCalls));
-	HASHCTL		ctl;
 
 	c->cxt = cxt;
 	c->http = http;
@@ -50,11 +50,7 @@ goya_calls_create(GoyaHttp *http, int epoch, Oid extension)
 	c->extension = extension;
 	c->next_id = 1;
 	c->next_resume = DT_NOEND;
-	memset(&ctl, 0, sizeof(ctl));
-	ctl.keysize = sizeof(uint64);
-	ctl.entrysize = sizeof(InFlight);
-	ctl.hcxt = cxt;
-	c->in_flight = hash_create("goya calls in flight", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	c->in_flight = goya_hash_create("goya calls in flight", 256, sizeof(uint64), sizeof(InFlight), cxt);
 	c->claims = goya_attempt_create();
 	c->share_claims = goya_attempt_create();
 	c->records = goya_attempt_create();

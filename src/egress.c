@@ -14,6 +14,7 @@
 #include <arpa/inet.h>
 
 #include "catalog/pg_type.h"
+#include "hash.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
@@ -57,16 +58,11 @@ static void
 refresh(void)
 {
 	uint64		now = goya_watch_version(GOYA_WATCH_EGRESS);
-	HASHCTL		ctl;
 
 	if (entries != NULL && now == version && hash_get_num_entries(entries) < MAX_TENANTS)
 		return;
 	forget_all();
-	memset(&ctl, 0, sizeof(ctl));
-	ctl.keysize = sizeof(pg_uuid_t);
-	ctl.entrysize = sizeof(Entry);
-	ctl.hcxt = TopMemoryContext;
-	entries = hash_create("goya egress", 32, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	entries = goya_hash_create("goya egress", 32, sizeof(pg_uuid_t), sizeof(Entry), TopMemoryContext);
 	version = now;
 }
 

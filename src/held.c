@@ -22,6 +22,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "hash.h"
 #include "storage/proc.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -157,15 +158,8 @@ note(const pg_uuid_t *id, bool wallet)
 	Suspect    *s;
 
 	if (suspects == NULL)
-	{
-		HASHCTL		ctl;
-
-		memset(&ctl, 0, sizeof(ctl));
-		ctl.keysize = sizeof(pg_uuid_t);
-		ctl.entrysize = sizeof(Suspect);
-		ctl.hcxt = AllocSetContextCreate(TopMemoryContext, "goya held", ALLOCSET_SMALL_SIZES);
-		suspects = hash_create("goya held", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	}
+		suspects = goya_hash_create("goya held", 64, sizeof(pg_uuid_t), sizeof(Suspect),
+											AllocSetContextCreate(TopMemoryContext, "goya held", ALLOCSET_SMALL_SIZES));
 	if (hash_get_num_entries(suspects) >= MOST_SUSPECTS)
 		return;
 	s = hash_search(suspects, id, HASH_ENTER, &known);

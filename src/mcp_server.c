@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "hash.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
@@ -22,15 +23,8 @@ goya_mcp_server(const pg_uuid_t *id, int revision)
 	bool		found;
 
 	if (servers == NULL)
-	{
-		HASHCTL		ctl;
-
-		memset(&ctl, 0, sizeof(ctl));
-		ctl.keysize = sizeof(pg_uuid_t);
-		ctl.entrysize = sizeof(GoyaMcpServer);
-		ctl.hcxt = AllocSetContextCreate(TopMemoryContext, "goya mcp servers", ALLOCSET_SMALL_SIZES);
-		servers = hash_create("goya mcp servers", 32, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	}
+		servers = goya_hash_create("goya mcp servers", 32, sizeof(pg_uuid_t), sizeof(GoyaMcpServer),
+											AllocSetContextCreate(TopMemoryContext, "goya mcp servers", ALLOCSET_SMALL_SIZES));
 	s = hash_search(servers, id, HASH_ENTER, &found);
 	if (!found)
 		memset((char *) s + sizeof(pg_uuid_t), 0, sizeof(GoyaMcpServer) - sizeof(pg_uuid_t));

@@ -12,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include "hash.h"
 #include "utils/memutils.h"
 
 #include "model.h"
@@ -41,15 +42,8 @@ meter_of(const pg_uuid_t *model)
 	bool		found;
 
 	if (meters == NULL)
-	{
-		HASHCTL		ctl;
-
-		memset(&ctl, 0, sizeof(ctl));
-		ctl.keysize = sizeof(pg_uuid_t);
-		ctl.entrysize = sizeof(Meter);
-		ctl.hcxt = AllocSetContextCreate(TopMemoryContext, "goya model limits", ALLOCSET_SMALL_SIZES);
-		meters = hash_create("goya model limits", 32, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	}
+		meters = goya_hash_create("goya model limits", 32, sizeof(pg_uuid_t), sizeof(Meter),
+											AllocSetContextCreate(TopMemoryContext, "goya model limits", ALLOCSET_SMALL_SIZES));
 	m = hash_search(meters, model, HASH_ENTER, &found);
 	if (!found)
 		memset((char *) m + sizeof(pg_uuid_t), 0, sizeof(Meter) - sizeof(pg_uuid_t));

@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "hash.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
@@ -43,14 +44,8 @@ static HTAB *plans = NULL;
 static void
 create_cache(void)
 {
-	HASHCTL		ctl;
-
 	plans_context = AllocSetContextCreate(TopMemoryContext, "goya plans", ALLOCSET_DEFAULT_SIZES);
-	memset(&ctl, 0, sizeof(ctl));
-	ctl.keysize = sizeof(PlanKey);
-	ctl.entrysize = sizeof(PlanEntry);
-	ctl.hcxt = plans_context;
-	plans = hash_create("goya plans", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	plans = goya_hash_create("goya plans", 64, sizeof(PlanKey), sizeof(PlanEntry), plans_context);
 }
 
 static bool

@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "common/hashfn.h"
+#include "hash.h"
 #include "json_util.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
@@ -285,7 +286,6 @@ void
 goya_plan_read_edges(GoyaPlanBuild *b)
 {
 	GoyaWhere	here = {.key = "edges",.len = 5};
-	HASHCTL		ctl;
 	HTAB	   *seen;
 	int			n = 0;
 
@@ -301,11 +301,7 @@ goya_plan_read_edges(GoyaPlanBuild *b)
 
 	b->plan->edges = palloc(sizeof(GoyaEdge) * Max(n, 1));
 	b->edge_number = MemoryContextAlloc(b->scratch, sizeof(int) * Max(n, 1));
-	memset(&ctl, 0, sizeof(ctl));
-	ctl.keysize = sizeof(EdgeIdentity);
-	ctl.entrysize = sizeof(EdgeIdentity);
-	ctl.hcxt = b->scratch;
-	seen = hash_create("goya plan edges", Max(n, 16), &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	seen = goya_hash_create("goya plan edges", Max(n, 16), sizeof(EdgeIdentity), sizeof(EdgeIdentity), b->scratch);
 	for (int i = 0; i < n; i++)
 	{
 		GoyaWhere	element = {.up = &here,.index = i};

@@ -16,6 +16,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "hash.h"
 #include "json_util.h"
 #include "parser/scansup.h"
 #include "plan_sql.h"
@@ -304,13 +305,8 @@ void
 goya_plan_sql_lookups(GoyaPlanLookups *lookups)
 {
 	Lookups    *l = palloc(sizeof(Lookups));
-	HASHCTL		ctl;
 
-	memset(&ctl, 0, sizeof(ctl));
-	ctl.keysize = sizeof(AnswerKey);
-	ctl.entrysize = sizeof(Answer);
-	ctl.hcxt = CurrentMemoryContext;
-	l->answers = hash_create("goya look-ups", 32, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	l->answers = goya_hash_create("goya look-ups", 32, sizeof(AnswerKey), sizeof(Answer), CurrentMemoryContext);
 
 	lookups->operator_exists = operator_exists;
 	lookups->workflow_exists = workflow_exists;

@@ -16,6 +16,7 @@
 #include "catalog/namespace.h"
 #include "commands/trigger.h"
 #include "common/hashfn.h"
+#include "hash.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/hsearch.h"
@@ -75,13 +76,7 @@ relation_changed(Datum arg, Oid relid)
 static HTAB *
 create_hash(const char *name, Size keysize, Size entrysize)
 {
-	HASHCTL		ctl;
-
-	memset(&ctl, 0, sizeof(ctl));
-	ctl.keysize = keysize;
-	ctl.entrysize = entrysize;
-	ctl.hcxt = prices_context;
-	return hash_create(name, 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	return goya_hash_create(name, 64, keysize, entrysize, prices_context);
 }
 
 static void

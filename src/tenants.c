@@ -16,6 +16,7 @@
 #include "postgres.h"
 
 #include "fmgr.h"
+#include "hash.h"
 #include "utils/fmgroids.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -39,17 +40,11 @@ static Kept *latest;			/* the one asked for last; NULL: none */
 static void
 forget(uint64 version)
 {
-	HASHCTL		ctl;
-
 	latest = NULL;
 	if (kept != NULL)
 		hash_destroy(kept);
 	kept = NULL;
-	memset(&ctl, 0, sizeof(ctl));
-	ctl.keysize = sizeof(pg_uuid_t);
-	ctl.entrysize = sizeof(Kept);
-	ctl.hcxt = TopMemoryContext;
-	kept = hash_create("goya tenants' shares", 32, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	kept = goya_hash_create("goya tenants' shares", 32, sizeof(pg_uuid_t), sizeof(Kept), TopMemoryContext);
 	kept_version = version;
 }
 

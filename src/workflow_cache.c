@@ -10,6 +10,7 @@
 
 #include "catalog/pg_enum.h"
 #include "common/hashfn.h"
+#include "hash.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
@@ -51,7 +52,6 @@ refresh(void)
 {
 	uint64		workflows = goya_watch_version(GOYA_WATCH_WORKFLOWS);
 	uint64		triggers = goya_watch_version(GOYA_WATCH_TRIGGERS);
-	HASHCTL		ctl;
 
 	if (entries != NULL && workflows == workflows_version && triggers == triggers_version && hash_get_num_entries(entries) < MAX_ENTRIES)
 		return;
@@ -59,11 +59,7 @@ refresh(void)
 	if (context != NULL)
 		MemoryContextDelete(context);
 	context = AllocSetContextCreate(TopMemoryContext, "goya workflows", ALLOCSET_DEFAULT_SIZES);
-	memset(&ctl, 0, sizeof(ctl));
-	ctl.keysize = sizeof(EntryKey);
-	ctl.entrysize = sizeof(Entry);
-	ctl.hcxt = context;
-	entries = hash_create("goya workflows", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	entries = goya_hash_create("goya workflows", 64, sizeof(EntryKey), sizeof(Entry), context);
 	workflows_version = workflows;
 	triggers_version = triggers;
 }
